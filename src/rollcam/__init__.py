@@ -1,0 +1,1 @@
+"""Rollcam: a flight recorder for reinforcement-learning rollouts."""

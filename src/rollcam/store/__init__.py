@@ -1,0 +1,1 @@
+"""Store: every name on disk, and the sidecars that tell the truth about each episode."""
