@@ -1,0 +1,219 @@
+"""Pictures into a growing MP4 that plays at any moment, and from there into the finished file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from rollcam.encode.codecs import Codec, same_priority, set_up
+from rollcam.encode.fragments import fragment, sample_of
+from rollcam.encode.timeline import Timeline
+from rollcam.episode import Picture
+from rollcam.errors import EncoderFailed, require
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+PIX_FMT = "yuv420p"
+_KEYFRAME_EVERY_S = 4
+_MAX_GOP = 250
+
+
+class VideoEncoder:
+    """Encodes pictures into a fragmented MP4.
+
+    Used from one thread at a time. Holds no container of FFmpeg's open: only the encoder itself,
+    and the file, so that a forked child has nothing to close.
+
+    Args:
+        path: File to write; replaced if it exists.
+        width: Of the pictures, in pixels; odd sizes are padded by repeating the edge.
+        height: Of the pictures, in pixels.
+        timeline: Rates of capture and of the file.
+        codec: Encoder and settings.
+
+    Raises:
+        EncoderFailed: The encoder does not open at this size.
+        OSError: The file cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, width: int, height: int, timeline: Timeline, codec: Codec
+    ) -> None:
+        self.path = path
+        self.width, self.height = width + width % 2, height + height % 2
+        self.n_encoded = 0
+        self._timeline = timeline
+        self._codec = codec
+        self._last_time = -1
+        self._held: int | None = None
+        self._pending: list[bytes] = []
+        self._stream = _open_stream(self.width, self.height, timeline, codec)
+        self._canvas = _Canvas(self.width, self.height, (height, width))
+        self._file: BinaryIO | None = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._pending.append(self._stream.head)
+
+    def add(self, picture: Picture, index: int) -> None:
+        """Encode frame `index`.
+
+        Args:
+            picture: `(height, width, 3)` uint8 RGB, any strides; read before this returns.
+            index: Number of the captured frame; gaps are frames that were dropped.
+
+        Raises:
+            EncoderFailed: The encoder refused it.
+        """
+        self._canvas.paint(picture)
+        slots = list(self._timeline.slots(index))
+        if self._last_time < 0 and not slots:
+            slots = [self._timeline.true_slot(index)]
+        self._held = None if slots else index
+        for time, duration in slots:
+            self._encode(time, duration)
+
+    def flush(self) -> None:
+        """Write to the file what was encoded so far; afterwards the file plays up to there.
+
+        Raises:
+            OSError: The disk is full, or gone.
+        """
+        if self._pending and self._file is not None:
+            data = b"".join(self._pending)
+            self._pending.clear()
+            write_all(self._file, data)
+
+    def finish(self, n_frames: int) -> int:
+        """Encode what is still due and close the file.
+
+        Args:
+            n_frames: Frames captured, dropped ones included: the film lasts that long.
+
+        Returns:
+            The film's length in ticks of `timeline.timescale`.
+        """
+        if self._held is not None:
+            self._encode(*self._timeline.true_slot(self._held))
+        if self._timeline.repeats_last and self._last_time >= 0:
+            time, duration = self._timeline.repeat_slot(n_frames)
+            if time > self._last_time:
+                self._encode(time, duration)
+        for packet in self._stream.encode(None):
+            self._queue(packet, 1)
+        self.flush()
+        self.close()
+        return self._timeline.end(n_frames)
+
+    def close(self) -> None:
+        """Close the file as it is. May be called twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _encode(self, time: int, duration: int) -> None:
+        self._last_time = time
+        for packet in self._stream.encode(self._canvas.frame_at(time, self._stream.time_base)):
+            self._queue(packet, duration)
+
+    def _queue(self, packet: Any, duration: int) -> None:
+        self.n_encoded += 1
+        sample = sample_of(bytes(packet), self._codec.family)
+        self._pending.append(
+            fragment(
+                self.n_encoded,
+                sample,
+                decode_time=packet.pts,
+                duration=duration,
+                is_keyframe=packet.is_keyframe,
+            )
+        )
+
+
+class _Stream:
+    """An open encoder, and the head of the MP4 that its packets belong into."""
+
+    def __init__(self, container: Any, stream: Any, head: bytes, time_base: Any) -> None:
+        self.head = head
+        self.time_base = time_base
+        # Kept, never closed: it writes to memory only, and its encoder is what is used.
+        self._container = container
+        self._stream = stream
+
+    def encode(self, frame: VideoFrame | None) -> list[Any]:
+        av = require("av")
+        try:
+            return list(self._stream.encode(frame))
+        except (av.FFmpegError, ValueError) as error:
+            raise EncoderFailed(f"the encoder refused a frame: {error}") from error
+
+
+def _open_stream(width: int, height: int, timeline: Timeline, codec: Codec) -> _Stream:
+    av = require("av")
+    from fractions import Fraction
+
+    memory = io.BytesIO()
+    time_base = Fraction(1, timeline.timescale)
+    try:
+        container = av.open(
+            memory, "w", format="mp4",
+            container_options={
+                "movflags": "empty_moov+default_base_moof+frag_custom",
+                "video_track_timescale": str(timeline.timescale),
+            },
+        )  # fmt: skip
+        stream = container.add_stream(codec.encoder, rate=timeline.output_rate)
+        context = stream.codec_context
+        set_up(context, width, height, timeline.output_rate, options=codec.options)
+        context.time_base = time_base
+        context.gop_size = min(_MAX_GOP, max(12, round(_KEYFRAME_EVERY_S * timeline.output_rate)))
+        with same_priority(codec.encoder):
+            container.start_encoding()
+    except (av.FFmpegError, ValueError) as error:
+        raise EncoderFailed(
+            f"{codec.encoder} does not open for {width}x{height} at "
+            f"{float(timeline.output_rate):g} fps: {error}"
+        ) from error
+    return _Stream(container, stream, memory.getvalue(), time_base)
+
+
+class _Canvas:
+    """One RGB frame of FFmpeg's that each picture is painted into, and the conversion to YUV."""
+
+    def __init__(self, width: int, height: int, size: tuple[int, int]) -> None:
+        av = require("av")
+        self._rgb = av.VideoFrame(width, height, "rgb24")
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        # PyAV 17 brought threads, one for each processor: slower, and a forked child that frees
+        # them hangs. Before 17 there is one thread, and no such argument.
+        self._options = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+        plane = self._rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        self._pixels = rows[:, : width * 3].reshape(height, width, 3)
+        self._size = size
+
+    def paint(self, picture: Picture) -> None:
+        height, width = self._size
+        if picture.shape != (height, width, 3):
+            raise EncoderFailed(
+                f"a picture of shape {picture.shape} came into a film of {(height, width, 3)}"
+            )
+        self._pixels[:height, :width] = picture
+        if width < self._pixels.shape[1]:
+            self._pixels[:height, width] = self._pixels[:height, width - 1]
+        if height < self._pixels.shape[0]:
+            self._pixels[height] = self._pixels[height - 1]
+
+    def frame_at(self, time: int, time_base: Any) -> VideoFrame:
+        frame: VideoFrame = self._reformatter.reformat(self._rgb, format=PIX_FMT, **self._options)
+        frame.pts, frame.time_base = time, time_base
+        return frame
+
+
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of `data` to an unbuffered file, which may take it in pieces."""
+    view = memoryview(data)
+    while view:
+        written = file.write(view)
+        view = view[written:]
