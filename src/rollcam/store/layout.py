@@ -1,0 +1,243 @@
+"""Every name on disk: where films grow, how they are named, and how a name is taken for good."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import string
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rollcam.errors import SettingError, StoreError
+
+HIDDEN = ".rollcam"
+"""Our own corner of a recordings folder."""
+SIDECAR_SUFFIX = ".meta.json"
+STEPS_SUFFIX = ".steps.json"
+MEDIA_SUFFIXES = (".mp4", ".cast", ".json")
+
+_UNSAFE_IN_VALUE = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
+_UNSAFE_IN_NAME = re.compile(r"[\x00-\x1f\x7f]" if os.name != "nt" else r'[<>:"|?*\\\x00-\x1f\x7f]')
+# Windows reserves these names with any extension (Win32, "Naming Files, Paths, and Namespaces").
+_RESERVED = re.compile(
+    r"^(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$", re.IGNORECASE
+)
+_LONG_SPEC = re.compile(r"[0-9]{3,}")
+_MAX_PART = 180
+_MAX_REFUSALS = 1000
+_NAME_ERRORS = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL)
+
+
+def clean_name(name: str) -> str:
+    """Return `name` as a relative path that stays inside the folder.
+
+    Args:
+        name: May hold `/`; empty parts, `.` and `..` are dropped, control characters (and on
+            Windows what it forbids) become `_`.
+
+    Raises:
+        SettingError: Nothing is left of it.
+    """
+    parts = []
+    for raw in name.replace(os.sep, "/").split("/"):
+        part = _UNSAFE_IN_NAME.sub("_", raw).strip()
+        if os.name == "nt":
+            part = part.rstrip(". ")
+        # File systems of macOS and Windows do not tell upper case from lower.
+        if part in ("", ".", "..") or part.lower() == HIDDEN:
+            continue
+        part = f"_{part}" if _RESERVED.match(part) else part
+        # A name of 255 bytes is the usual limit; room is left for suffixes.
+        parts.append(part.encode("utf-8", "replace")[:_MAX_PART].decode("utf-8", "ignore"))
+    if not parts:
+        raise SettingError(f"{name!r} is no name for a file")
+    return "/".join(parts)
+
+
+class NameTemplate:
+    """A name with fields, such as `{env_id}-{iteration}-{episode_index:06d}`.
+
+    Fields are plain names; which of them exist is known only when the episode ends, since contexts
+    and infos bring their own. A field that does not exist then reads `none`.
+
+    Args:
+        template: Text with fields as in `str.format`.
+
+    Raises:
+        SettingError: It cannot be parsed, or a field is more than a plain name.
+    """
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+        try:
+            parsed = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise SettingError(f"name={template!r} is no template: {error}") from error
+        self._parts = [(text, field, spec or "") for text, field, spec, _ in parsed]
+        for _, field, spec, conversion in parsed:
+            spec = spec or ""
+            is_plain = field is None or field.isidentifier()
+            if not is_plain or conversion or "{" in spec or _LONG_SPEC.search(spec):
+                raise SettingError(
+                    f"name={template!r} has the field {field!r}; only plain names with a width of "
+                    f"at most 99 are allowed, such as {{iteration}} or {{episode_index:06d}}"
+                )
+        clean_name(self.fill({}))
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """Return the name with `values` filled in; values cannot add folders or odd characters."""
+        pieces = []
+        for text, field, spec in self._parts:
+            pieces.append(text)
+            if field is not None:
+                pieces.append(_formatted(values.get(field), spec))
+        return "".join(pieces)
+
+
+def _formatted(value: Any, spec: str) -> str:
+    if value is None:
+        return "none"
+    try:
+        text = format(value, spec)
+    except (TypeError, ValueError):
+        try:
+            text = format(int(value), spec)
+        except (TypeError, ValueError, OverflowError):
+            text = str(value)
+    clean = _UNSAFE_IN_VALUE.sub("_", text)[:80]
+    # What is only dots and blanks would be no name, or another folder's.
+    return clean if clean.strip(". ") else "_"
+
+
+class Folder:
+    """A recordings folder.
+
+    Args:
+        root: The folder that the user named; made when it does not exist.
+
+    Raises:
+        StoreError: It cannot be made, or not be written to.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(os.path.abspath(root))
+        self._partials = self.root / HIDDEN / "partial"
+        self._claims = self.root / HIDDEN / "claims"
+        try:
+            self.make()
+            with tempfile.TemporaryFile(dir=self._partials):
+                pass
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"the recordings folder {self.root} cannot be written to: {error}. "
+                f"Choose another folder, or make this one writable."
+            ) from error
+
+    def make(self) -> None:
+        """Make the folder, and our own in it; again, if somebody deleted it meanwhile.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        for folder in (self._partials, self._claims):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def partial(self, episode_id: str, suffix: str) -> Path:
+        """Return where the film of an episode grows."""
+        return self._partials / f"{episode_id}{suffix}"
+
+    def path(self, name: str, suffix: str) -> Path:
+        """Return the path of one of an episode's files, whether it exists or not."""
+        return self.root / f"{name}{suffix}"
+
+    @contextlib.contextmanager
+    def taking(self, wanted: str) -> Iterator[str]:
+        """Take a free name for as long as the files are put in place.
+
+        The name is `wanted`, or `wanted_2`, `wanted_3`, ... where that is taken. Nobody else gets
+        the same one meanwhile, in this process or another.
+
+        Args:
+            wanted: A name as `clean_name` returns it.
+
+        Raises:
+            StoreError: Nothing can lie there: a file is in the way of a folder, or the path is too
+                long.
+        """
+        name, claim = self._claim(wanted)
+        try:
+            yield name
+        finally:
+            claim.unlink(missing_ok=True)
+
+    def _claim(self, wanted: str) -> tuple[str, Path]:
+        self.make()
+        try:
+            self.path(wanted, "").parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in _NAME_ERRORS:
+                raise
+            raise StoreError(f"no film can lie at {wanted!r} in {self.root}: {error}") from error
+        attempt = 1
+        while True:
+            name = wanted if attempt == 1 else f"{wanted}_{attempt}"
+            attempt += 1
+            claim = self._claims / f"{quote(name, safe='')[-200:]}.name"
+            try:
+                os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            except FileExistsError:
+                continue
+            except PermissionError:
+                # Windows says so of a claim that is just being deleted.
+                if os.name != "nt" or attempt > _MAX_REFUSALS:
+                    raise
+                continue
+            suffixes = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
+            if not any(os.path.lexists(self.path(name, suffix)) for suffix in suffixes):
+                return name, claim
+            claim.unlink(missing_ok=True)
+
+
+def write_atomically(target: Path, data: bytes, scratch: Path) -> None:
+    """Write a file so that it appears complete, or not at all.
+
+    Args:
+        target: The file; replaced if it exists.
+        data: Its content.
+        scratch: A path on the same file system that nobody else uses.
+    """
+    try:
+        with open(scratch, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        replace_patiently(scratch, target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def replace_patiently(source: Path, target: Path, *, attempts: int = 40) -> None:
+    """Rename over a file; on Windows again, while a reader or a scanner has it open.
+
+    Args:
+        source: The file; removed when the rename fails for good.
+        target: Its new name; a file there is replaced.
+        attempts: Tries on Windows, 50 ms apart.
+    """
+    for attempt in range(attempts):
+        try:
+            os.replace(source, target)
+            return
+        except OSError as error:
+            is_held = os.name == "nt" and isinstance(error, PermissionError)
+            if not is_held or attempt == attempts - 1:
+                source.unlink(missing_ok=True)
+                raise
+            threading.Event().wait(0.05)

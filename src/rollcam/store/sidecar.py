@@ -1,0 +1,278 @@
+"""The sidecar: the truth about one episode, as JSON beside its film. A format, so a promise.
+
+Fields are those of `rollcam.episode.Episode`; the JSON schema and the reference page are made from
+its docstrings. Unknown fields are kept. Numbers that JSON cannot say (a return of NaN) are written
+as the strings "nan", "inf" and "-inf".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import reprlib
+import stat
+import sys
+import types
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from rollcam.episode import SCHEMA_VERSION, Episode, EpisodeStatus, Writer
+from rollcam.errors import SidecarError
+from rollcam.store.layout import SIDECAR_SUFFIX
+
+MAX_BYTES = 4 * 2**20
+"""A sidecar larger than this is not ours."""
+
+MAX_DEPTH = 100
+"""Objects and arrays that are nested deeper than this are written in words."""
+
+NOT_WRITTEN = ("folder", "extra")
+"""Fields of an `Episode` that do not stand in its sidecar."""
+
+REQUIRED = ("schema_version", "episode_id", "run_id", "name", "status")
+"""Fields without which a file is no sidecar."""
+
+ODD_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+"""How numbers are written that JSON cannot say."""
+
+_HINTS = get_type_hints(Episode)
+_WRITER_HINTS = get_type_hints(Writer)
+_FIELDS = tuple(field for field in dataclasses.fields(Episode) if field.name not in NOT_WRITTEN)
+_FILES = ("media", "steps")
+_WORDS = {
+    types.NoneType: "null",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+}
+
+
+def to_json(episode: Episode) -> str:
+    """Return the sidecar's text, with gym's two words for the status beside ours.
+
+    Where it would be larger than `MAX_BYTES`, the largest of the free-form fields are left out, and
+    say so.
+    """
+    fields = {field.name: getattr(episode, field.name) for field in _FIELDS}
+    # gym's VideoRecorder wrote these two, and its readers look for them.
+    gym_words = {
+        "empty": episode.status is EpisodeStatus.EMPTY or episode.media is None,
+        "broken": episode.status is EpisodeStatus.FAILED,
+    }
+    first = {"schema_version": episode.schema_version}
+    plain: dict[str, Any] = _plain({**first, **episode.extra, **fields, **gym_words})
+    unknown = episode.extra.get("writer")
+    if isinstance(unknown, Mapping) and plain["writer"]:
+        plain["writer"] = {**_plain(unknown), **plain["writer"]}
+    return _fitting(plain)
+
+
+def from_json(text: str | bytes, *, where: Path | None = None) -> Episode:
+    """Read a sidecar's text.
+
+    Args:
+        text: JSON.
+        where: The sidecar's path; gives the episode its folder and its name.
+
+    Raises:
+        SidecarError: It is no JSON, no sidecar of Rollcam's, broken, or of a newer version.
+    """
+    label = str(where) if where else "the sidecar"
+    raw = _fields_of(text, label)
+    try:
+        known = {
+            field.name: _checked(raw[field.name], _HINTS[field.name], field.name)
+            for field in _FIELDS
+            if field.name in raw
+        }
+        for key in _FILES:
+            if known.get(key) is not None and not _is_file_name(known[key]):
+                raise TypeError(_told(key, known[key], "the name of a file beside it"))
+    except TypeError as error:
+        raise SidecarError(f"{label}: {error}") from error
+    names = {field.name for field in _FIELDS} | {"empty", "broken"}
+    extra = {key: value for key, value in raw.items() if key not in names}
+    unknown = {k: v for k, v in (raw.get("writer") or {}).items() if k not in _WRITER_HINTS}
+    if unknown:
+        extra["writer"] = unknown
+    folder = None
+    if where is not None:
+        folder, known["name"] = _place(where, known["name"])
+    return Episode(**known, extra=extra, folder=folder)
+
+
+def read(path: Path) -> Episode:
+    """Read a sidecar.
+
+    Raises:
+        SidecarError: It cannot be read, or is none.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise SidecarError(f"{path} is no file")
+        if status.st_size > MAX_BYTES:
+            raise SidecarError(f"{path} is larger than {MAX_BYTES} bytes and no sidecar")
+        return from_json(path.read_bytes(), where=path)
+    except OSError as error:
+        raise SidecarError(f"{path} cannot be read: {error}") from error
+
+
+def _fields_of(text: str | bytes, label: str) -> dict[str, Any]:
+    if not text.strip():
+        raise SidecarError(f"{label} is no JSON: it is empty")
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SidecarError(f"{label} is no JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise SidecarError(f"{label} was not written by Rollcam: it is no JSON object")
+    missing = [key for key in REQUIRED if key not in raw]
+    if missing:
+        raise SidecarError(f"{label} was not written by Rollcam: it lacks {', '.join(missing)}")
+    version = raw["schema_version"]
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        shown = reprlib.repr(version)
+        raise SidecarError(f"{label} has schema_version {shown}; expected a whole number from 1")
+    if version > SCHEMA_VERSION:
+        raise SidecarError(
+            f"{label} has schema_version {reprlib.repr(version)}, and this Rollcam reads up to "
+            f"{SCHEMA_VERSION}; update it with: pip install -U rollcam"
+        )
+    return raw
+
+
+def _place(where: Path, told: str) -> tuple[Path, str]:
+    """Return the folder and the name of a sidecar, which may have been moved since."""
+    stem = where.name.removesuffix(SIDECAR_SUFFIX)
+    parts = told.split("/")[:-1]
+    own_parts = [parent.name for parent in where.parents][: len(parts)][::-1]
+    # The name of the root is empty, so above a match there is always one more parent.
+    if parts and parts == own_parts and not {"", ".."} & set(parts):
+        return where.parents[len(parts)], "/".join([*own_parts, stem])
+    return where.parent, stem
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return name not in ("", "..") and Path(name).name == name and "\0" not in name
+
+
+def _fitting(plain: dict[str, Any]) -> str:
+    """Return `plain` as JSON of at most `MAX_BYTES`, for the sake of which large values go."""
+    text = json.dumps(plain, indent=1) + "\n"
+    if len(text) <= MAX_BYTES:
+        return text
+    known = {field.name for field in _FIELDS}
+    sizes = {
+        key: len(json.dumps(value, indent=1))
+        for key, value in plain.items()
+        if isinstance(value, dict) or key not in known
+    }
+    for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        plain[key] = {"left_out": f"{sizes[key]} bytes: larger than a sidecar may be"}
+        text = json.dumps(plain, indent=1) + "\n"
+        if len(text) <= MAX_BYTES:
+            break
+    return text
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return `value` as JSON can say it; what it cannot is said in words."""
+    if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
+        return value
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    if depth == MAX_DEPTH:
+        return reprlib.repr(value)
+    if isinstance(value, Enum):
+        return _plain(value.value, depth + 1)
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist(), depth + 1)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    return str(value)[:500]
+
+
+def _told(path: str, value: Any, expected: str) -> str:
+    return f"{path} is {reprlib.repr(value)}; expected {expected}"
+
+
+def _checked(value: Any, hint: Any, path: str) -> Any:
+    """Return `value` as `hint` wants it; raise TypeError with what was expected."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        fits, result = _fit(value, option, path)
+        if fits:
+            return result
+    raise TypeError(_told(path, value, " or ".join(map(_expected, options))))
+
+
+def _expected(hint: Any) -> str:
+    if get_origin(hint) is Literal or hint is EpisodeStatus:
+        choices = get_args(hint) or [status.value for status in EpisodeStatus]
+        return " or ".join(map(repr, choices))
+    return _WORDS.get(hint, "an object")
+
+
+def _fit(value: Any, hint: Any, path: str) -> tuple[bool, Any]:
+    if hint is types.NoneType:
+        return value is None, None
+    if hint in (int, float):
+        return _fit_number(value, hint)
+    if hint in (bool, str):
+        return isinstance(value, hint), value
+    if get_origin(hint) is Literal:
+        return value in get_args(hint), value
+    if hint is EpisodeStatus:
+        fits = isinstance(value, str) and value in set(EpisodeStatus)
+        return fits, EpisodeStatus(value) if fits else None
+    if not isinstance(value, dict):
+        return False, None
+    return True, _writer(value, path) if hint is Writer else _mapping(value, hint, path)
+
+
+def _fit_number(value: Any, hint: type[int] | type[float]) -> tuple[bool, Any]:
+    if hint is float and isinstance(value, str):
+        return value in ODD_FLOATS, ODD_FLOATS.get(value)
+    if isinstance(value, bool) or not isinstance(value, int | hint):
+        return False, None
+    # A whole number that no float can hold would raise later, in whoever divides it.
+    fits = isinstance(value, float) or abs(value) <= sys.float_info.max
+    return fits, hint(value) if fits else None
+
+
+def _mapping(value: dict[str, Any], hint: Any, path: str) -> dict[str, Any]:
+    of = get_args(hint)[1]
+    for key, item in value.items():
+        if of is not Any and not isinstance(item, of):
+            expected = " or ".join(map(_expected, get_args(of)))
+            shown = key if key.isidentifier() else reprlib.repr(key)
+            raise TypeError(_told(f"{path}.{shown:.80}", item, expected))
+    return value
+
+
+def _writer(value: dict[str, Any], path: str) -> Writer:
+    missing = [key for key in ("host", "pid") if key not in value]
+    if missing:
+        raise TypeError(f"{path} lacks {', '.join(missing)}")
+    known = {
+        key: _checked(value[key], hint, f"{path}.{key}")
+        for key, hint in _WRITER_HINTS.items()
+        if key in value
+    }
+    return Writer(**known)
