@@ -1,0 +1,219 @@
+"""One film in the making: frames in, a finished file out. Lives on the recorder's thread."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rollcam.capture.frames import BufferPool, Taken, letterboxed, to_rgb
+from rollcam.encode.codecs import Codec
+from rollcam.encode.faststart import MediaFacts, finish_film
+from rollcam.encode.timeline import Timeline
+from rollcam.encode.video import PIX_FMT, VideoEncoder
+from rollcam.errors import FrameError
+from rollcam.store.layout import replace_patiently
+
+if TYPE_CHECKING:
+    from rollcam.encode.cast import CastV1Writer, CastWriter
+
+Frame = Taken | str
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """What kind of file a film is."""
+
+    suffix: str
+    """Extension of the file."""
+    content_type: str
+    """MIME type."""
+    codec: str
+    """Codec, as the sidecar names it."""
+    pix_fmt: str | None
+    """Pixel format; `None` for text."""
+    encoder_version: dict[str, Any]
+    """What made it."""
+
+
+class Film:
+    """Puts frames into a growing file and finishes it.
+
+    After the first error it takes nothing more: the growing file is gone, and `error` says why.
+
+    Args:
+        grow_at: Returns the path of the growing file for an extension.
+        timeline: Rates of capture and of the file.
+        codec: Encoder for pictures.
+        pool: Gets back the memory of frames.
+        text_suffix: `.cast` (asciicast v2) or `.json` (v1, as gym wrote it).
+        title: Stands in the head of a text recording.
+    """
+
+    def __init__(
+        self,
+        grow_at: Callable[[str], Path],
+        timeline: Timeline,
+        codec: Codec,
+        pool: BufferPool,
+        *,
+        text_suffix: str = ".cast",
+        title: str | None = None,
+    ) -> None:
+        self.error: Exception | None = None
+        self.n_frames = 0
+        self.medium: Medium | None = None
+        self.partial: Path | None = None
+        self._grow_at = grow_at
+        self._timeline = timeline
+        self._codec = codec
+        self._pool = pool
+        self._text_suffix = text_suffix
+        self._title = title
+        self._video: VideoEncoder | None = None
+        self._cast: CastWriter | CastV1Writer | None = None
+        self._size = (0, 0)
+        _films.add(self)
+
+    def add(self, frame: Frame, index: int) -> None:
+        """Encode one frame; afterwards the growing file holds it.
+
+        Args:
+            frame: Belongs to the film from here on.
+            index: Number of the captured frame; gaps are dropped frames.
+        """
+        try:
+            if self.error is None:
+                self._add(frame, index)
+                self.n_frames += 1
+        except Exception as error:  # noqa: BLE001 - whatever fails must cost this film only, never the thread
+            self.discard(error)
+        finally:
+            if isinstance(frame, Taken):
+                self._pool.give_back(frame.buffer)
+
+    def discard(self, error: Exception | None = None) -> None:
+        """Give the film up: nothing of it stays on the disk."""
+        self.error = self.error or error
+        self._close()
+        if self.partial is not None:
+            # Gone already, or with its folder.
+            with contextlib.suppress(OSError):
+                self.partial.unlink()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the film is one of text."""
+        return self._cast is not None
+
+    def finish(self, n_captured: int, make_target: Callable[[str], Path]) -> MediaFacts:
+        """Finish the file.
+
+        Args:
+            n_captured: Frames captured, dropped ones included.
+            make_target: Returns where the finished file goes for an extension; that path is not
+                yet its final name.
+
+        Raises:
+            RollcamError: It could not be finished.
+            OSError: The disk is full, or gone.
+        """
+        assert self.medium is not None
+        assert self.partial is not None
+        target = make_target(self.medium.suffix)
+        try:
+            if self._video is not None:
+                end = self._video.finish(n_captured)
+                n_encoded = self._video.n_encoded
+                return finish_film(self.partial, target, end=end, n_encoded=n_encoded)
+            return self._finish_cast(n_captured, target)
+        except BaseException:
+            if target != self.partial:
+                target.unlink(missing_ok=True)
+            raise
+
+    def _add(self, frame: Frame, index: int) -> None:
+        if isinstance(frame, str):
+            self._add_text(frame, index)
+        else:
+            self._add_picture(frame, index)
+
+    def _add_picture(self, frame: Taken, index: int) -> None:
+        picture = to_rgb(frame)
+        if self._video is None:
+            if self._cast is not None:
+                raise FrameError("a picture came into an episode that began with text")
+            height, width = self._size = picture.shape[:2]
+            self.partial = self._grow_at(".mp4")
+            self.medium = Medium(
+                ".mp4", "video/mp4", self._codec.family, PIX_FMT, self._codec.version()
+            )
+            self._video = VideoEncoder(self.partial, width, height, self._timeline, self._codec)
+        self._video.add(letterboxed(picture, *self._size), index)
+        # For each frame, even while more wait: whatever kills the process, what was encoded stays.
+        self._video.flush()
+
+    def _add_text(self, text: str, index: int) -> None:
+        if self._cast is None:
+            if self._video is not None:
+                raise FrameError("text came into an episode that began with pictures")
+            self._cast = self._open_cast()
+        self._cast.add(text, float(index / self._timeline.rate))
+
+    def _open_cast(self) -> CastWriter | CastV1Writer:
+        from rollcam.encode.cast import CastV1Writer, CastWriter
+
+        is_v1 = self._text_suffix == ".json"
+        content_type = "video/vnd.openai.ansivid" if is_v1 else "application/x-asciicast"
+        version = {"backend": "rollcam", "format": "asciicast", "version": 1 if is_v1 else 2}
+        self.medium = Medium(self._text_suffix, content_type, "asciicast", None, version)
+        self.partial = self._grow_at(self._text_suffix)
+        if is_v1:
+            return CastV1Writer(self.partial, fps=float(self._timeline.rate))
+        return CastWriter(self.partial, title=self._title)
+
+    def _finish_cast(self, n_captured: int, target: Path) -> MediaFacts:
+        assert self._cast is not None
+        assert self.partial is not None
+        duration_s = float(n_captured / self._timeline.rate)
+        self._cast.finish(duration_s)
+        self._cast.close()
+        if target != self.partial:
+            replace_patiently(self.partial, target)
+        return MediaFacts(
+            self._cast.width,
+            self._cast.height,
+            self._cast.n_frames,
+            duration_s,
+            target.stat().st_size,
+            hashlib.sha256(target.read_bytes()).hexdigest(),
+        )
+
+    def _close(self) -> None:
+        for writer in (self._video, self._cast):
+            if writer is not None:
+                writer.close()
+
+
+_films: weakref.WeakSet[Film] = weakref.WeakSet()
+
+
+def _never_free_inherited() -> None:
+    """In a forked child: take a reference to the parent's films that is never given back.
+
+    To free an encoder is to wait for its threads, and those were not inherited: a child that ends
+    with `sys.exit`, or collects garbage, would hang (SVT-AV1 keeps threads of its own at any
+    setting). What is on the disk is the parent's, and nothing here closes it.
+    """
+    for film in list(_films):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(film))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_never_free_inherited)

@@ -1,0 +1,159 @@
+"""The episode that is being filmed, as the training thread sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rollcam._film import Film
+from rollcam.episode import Context, Episode, EpisodeStatus, Scalar, as_scalar, scalars_of
+from rollcam.store.layout import NameTemplate
+
+_MAX_ACTION_SIZE = 16
+
+
+@dataclass(slots=True)
+class Take:
+    """The episode that is being filmed, on the training thread."""
+
+    film: Film
+    facts: Episode
+    template: NameTemplate | None
+    info_keys: tuple[str, ...]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    n_captured: int = 0
+    n_dropped: int = 0
+    n_steps: int = 0
+    episode_return: float | None = None
+    size: tuple[int, int] | None = None
+    error: Exception | None = None
+    final_info: Mapping[str, Any] = field(default_factory=dict)
+    ended: dict[str, Any] = field(default_factory=dict)
+    at_path: Path | None = None
+    wanted_name: str | None = None
+    name_error: Exception | None = None
+    pending_reward: float | None = None
+
+    def step(self, reward: Any, info: Mapping[str, Any] | None) -> None:
+        """Count one step of the environment, filmed or not."""
+        self.n_steps += 1
+        if isinstance(info, Mapping):
+            self.final_info = info
+        if reward is None:
+            return
+        value = _as_number(reward)
+        if value is None:
+            return
+        self.episode_return = (self.episode_return or 0.0) + value
+        self.pending_reward = (self.pending_reward or 0.0) + value
+
+    def note(self, action: Any, info: Mapping[str, Any] | None) -> None:
+        """Write the row of the newest frame into the step columns."""
+        row: dict[str, Any] = {"reward": self.pending_reward, "return": self.episode_return}
+        self.pending_reward = None
+        if action is not None:
+            row["action"] = small(action)
+        for key in self.info_keys:
+            row[f"info.{key}"] = small(info.get(key)) if isinstance(info, Mapping) else None
+        for key in row.keys() - self.columns.keys():
+            self.columns[key] = [None] * (self.n_captured - 1)
+        for key, column in self.columns.items():
+            column.append(row.get(key))
+
+    def mark_end(self, *, terminated: bool, truncated: bool, context: Mapping[str, Scalar]) -> None:
+        """Write down how and when the episode ended; the first call counts.
+
+        The film may stay open for longer: it ends at the next reset, or at `close`.
+        """
+        if self.ended:
+            return
+        self.ended = {
+            "terminated": terminated,
+            "truncated": truncated,
+            "ended_at": now(),
+            "context_at_end": context,
+            "final_info": scalars_of(self.final_info),
+        }
+
+    def outcome(self) -> Episode:
+        """Return the facts of the episode as it ended, without those of its file."""
+        return replace(
+            self.facts,
+            status=EpisodeStatus.COMPLETE,
+            n_frames=self.film.n_frames,
+            n_dropped=self.n_dropped,
+            episode_return=self.episode_return,
+            episode_length=self.n_steps,
+            terminated=bool(self.ended.get("terminated", False)),
+            truncated=bool(self.ended.get("truncated", False)),
+            ended_at=self.ended.get("ended_at"),
+            final_info=self.ended.get("final_info", {}),
+            context_at_end=self.ended.get("context_at_end", {}),
+        )
+
+
+class ContextSource:
+    """The trainer's counters, wherever they come from.
+
+    Args:
+        source: A mapping, or a callable that returns one; it is asked at each episode's start and
+            end, on the training thread.
+    """
+
+    def __init__(self, source: Context | Callable[[], Context] | None) -> None:
+        self.error: Exception | None = None
+        self._source = source
+        self._told: dict[str, Any] = {}
+
+    def update(self, values: Context) -> None:
+        """Add counters, or change them."""
+        self._told.update(values)
+
+    def now(self) -> dict[str, Scalar]:
+        """Return the scalars among the counters as they stand; a failing callable gives none."""
+        given: Context = {}
+        try:
+            given = {**((self._source() if callable(self._source) else self._source) or {})}
+        except Exception as error:  # noqa: BLE001 - the user's callable must not stop the training
+            self.error = error
+        return scalars_of({**given, **self._told})
+
+
+def now() -> str:
+    """Return the time in UTC as ISO 8601, with microseconds."""
+    return datetime.now(UTC).isoformat()
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a reward as a number; a vector of rewards has no sum that we could know."""
+    if isinstance(value, int | float):
+        return float(value)
+    array = _as_array(value)
+    if array is None or array.size != 1 or array.dtype.kind not in "biuf":
+        return None
+    return float(array.item())
+
+
+def _as_array(value: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """Return an array, or `None` where there is none: ragged lists, tensors that want a gradient."""
+    try:
+        return np.asarray(value)
+    except Exception:  # noqa: BLE001 - whatever a foreign `__array__` raises
+        return None
+
+
+def small(value: Any) -> Scalar | list[Any]:
+    """Return a scalar or a short list as plain Python; anything larger becomes `None`."""
+    is_scalar, plain = as_scalar(value)
+    if is_scalar:
+        return plain
+    array = _as_array(value) if isinstance(value, list | tuple | np.ndarray) else None
+    if array is None or array.size > _MAX_ACTION_SIZE or array.dtype.kind not in "biuf":
+        return None
+    plain_list: list[Any] = array.ravel().tolist()
+    return plain_list
