@@ -1,0 +1,1 @@
+"""What the benchmarks share: environments, recorders, trials in processes of their own, tables."""
