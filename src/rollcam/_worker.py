@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_ROOM_SHARE = 16
+"""Part of the bound that has to be free before a caller who waits for room is woken."""
+
 
 class Worker(Generic[T]):
     """Hands items, in order, to `handle` on a thread of its own.
@@ -25,7 +28,8 @@ class Worker(Generic[T]):
         handle: Called as `handle(item, more)` on the worker's thread; `more` says whether other
             items already wait. What it raises is kept in `error`, and the next item is taken.
         max_bytes: Bound of the queue. One item larger than the bound is taken when nothing waits.
-        pace_after: Items that may wait before `submit` pauses its caller for a moment.
+        pace_after: Items that may wait before `submit` pauses its caller for a moment. A pause that
+            did not help is repeated only when as many more wait.
         pace_down_to: Items that may still wait when that pause ends: to sleep and wake costs the
             caller more than to hand over a frame, so it sleeps once for several.
         pace_s: How long the pause is at most, in seconds.
@@ -47,9 +51,10 @@ class Worker(Generic[T]):
         self.error: BaseException | None = None
         """The first thing that `handle` raised."""
         self.max_bytes = max_bytes
+        self._room_from = max_bytes - max_bytes // _ROOM_SHARE
         self._name = f"rollcam-{name}"
         self._handle = handle
-        self._pace_after = pace_after
+        self._pace_after = self._pace_at = pace_after
         self._pace_down_to = pace_down_to
         self._pace_s = pace_s
         self._idle_s = idle_s
@@ -66,6 +71,7 @@ class Worker(Generic[T]):
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
+        self._done = threading.Condition(self._lock)
         self._caught_up = threading.Condition(self._lock)
         self._is_idle = False
 
@@ -101,8 +107,9 @@ class Worker(Generic[T]):
                 self._thread = threading.Thread(
                     target=self._run, args=(self._idle_s,), name=self._name, daemon=True
                 )
-            elif size_bytes and self._pace_s and len(self._items) > self._pace_after:
-                self._caught_up.wait(self._pace_s)
+            elif size_bytes and self._pace_s and len(self._items) > self._pace_at:
+                helped = self._caught_up.wait(self._pace_s)
+                self._pace_at = self._pace_after + (0 if helped else len(self._items))
         if needs_thread:
             self._start_thread()
         return True
@@ -123,7 +130,7 @@ class Worker(Generic[T]):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                self._room.wait(left)
+                self._done.wait(left)
         return True
 
     def close(self, timeout_s: float) -> bool:
@@ -138,6 +145,7 @@ class Worker(Generic[T]):
             self._closed = True
             self._work.notify_all()
             self._room.notify_all()
+            self._done.notify_all()
             self._caught_up.notify_all()
             thread = self._thread
         if self._runner == threading.get_ident():
@@ -196,6 +204,10 @@ class Worker(Generic[T]):
                 with self._lock:
                     self._n_done += 1
                     self._waiting_bytes -= size_bytes
-                    self._room.notify_all()
+                    self._done.notify_all()
+                    # Whoever waits for room sleeps once for several items, too.
+                    if self._waiting_bytes <= self._room_from:
+                        self._room.notify_all()
                     if len(self._items) <= self._pace_down_to:
+                        self._pace_at = self._pace_after
                         self._caught_up.notify_all()
