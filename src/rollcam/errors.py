@@ -13,9 +13,11 @@ The tree::
     │   ├── CodecUnavailable
     │   ├── EncoderFailed
     │   └── MediaError
-    └── StoreError
-        ├── EpisodeNotFound (LookupError)
-        └── SidecarError
+    ├── StoreError
+    │   ├── EpisodeNotFound (LookupError)
+    │   └── SidecarError
+    └── SinkError
+        └── SinkRefused
     RollcamWarning (UserWarning)
     ├── FrameMendedWarning
     ├── DroppedFramesWarning
@@ -113,6 +115,18 @@ class SidecarError(StoreError):
     """A sidecar cannot be read: broken, foreign, or written by a newer Rollcam."""
 
     slug = "sidecar"
+
+
+class SinkError(RollcamError):
+    """A sink could not take a film this time; it is tried again later."""
+
+    slug = "sink"
+
+
+class SinkRefused(SinkError):
+    """A sink will never take this film, or lacks what it needs; it is not tried again."""
+
+    slug = "sink-refused"
 
 
 class RollcamWarning(UserWarning):

@@ -1,0 +1,1 @@
+"""Publish: what is owed to whom, and the threads that deliver it."""
