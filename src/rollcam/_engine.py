@@ -1,39 +1,44 @@
 """The engine behind `Recorder`: what happens between `begin` and the finished file.
 
 It never warns and never touches the environment, so that it may run at the interpreter's end, from
-the garbage collector, or on its own thread; `Recorder` is its face towards the training loop.
+the garbage collector, or on its own threads; `Recorder` is its face towards the training loop.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rollcam._commit import commit
+from rollcam._context import ContextSource
 from rollcam._film import Film, Frame
-from rollcam._take import ContextSource, Take
+from rollcam._place import Medium
+from rollcam._retention import Retention
+from rollcam._take import Take
 from rollcam._worker import Worker
 from rollcam.capture.frames import BufferPool, Taken
-from rollcam.capture.keep import KeepPolicy, keep_all, rejected
 from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.episode import Episode, EpisodeCallback, EpisodeStatus, OnFull
-from rollcam.errors import SettingError, UsageError
-from rollcam.store import catalog
-from rollcam.store.layout import Folder
+from rollcam.errors import RollcamError, SettingError, UsageError
+from rollcam.store import catalog, journal, sidecar
+from rollcam.store.layout import Folder, NameTemplate
 
 logger = logging.getLogger("rollcam")
 
 BLOCK_S = 5.0
 """How long `on_full="block"` waits for room before it drops, in seconds."""
 
-PACE_AFTER, PACE_DOWN_TO, PACE_S = 5, 1, 0.01
+PACE_AFTER, PACE_DOWN_TO, PACE_S = 5, 1, 0.05
 """Frames that may wait before a step is paused, when it goes on, and for how long it is at most, in
 seconds.
 
@@ -45,17 +50,18 @@ Job = Callable[[], None]
 
 
 class Engine:
-    """Films episodes one after another: one background thread, one queue, bounded in bytes.
+    """Films the episodes of one environment or of many: few threads, one bound of memory.
 
     Args:
         folder: Where films go; `None` when each take brings its own path.
         timeline: Rates of capture and of the file.
         codec: Encoder for pictures.
         context: The trainer's counters.
-        keep: Keep policy, asked on the background thread.
+        retention: Says, on a background thread, which films go.
         on_full: What to do when the queue is full.
-        on_finished: Called with each finished episode, on the background thread.
-        queue_bytes: Bound of the queue.
+        on_finished: Called with each finished episode, on a background thread, one at a time.
+        queue_bytes: Bound of the frames that wait, over all threads.
+        n_threads: Threads that encode; each film stays with one of them.
     """
 
     def __init__(
@@ -65,31 +71,32 @@ class Engine:
         codec: Codec,
         context: ContextSource,
         *,
-        keep: KeepPolicy | None,
+        retention: Retention,
         on_full: OnFull,
         on_finished: EpisodeCallback | None,
         queue_bytes: int,
+        n_threads: int = 1,
     ) -> None:
         self.folder = folder
         self.timeline = timeline
         self.codec = codec
         self.context = context
-        self.take: Take | None = None
+        self.takes: list[Take] = []
+        self.is_closed = False
         self.problems: deque[tuple[str, Exception]] = deque(maxlen=100)
         self.renamed: deque[tuple[str, str]] = deque(maxlen=100)
         self.pool = BufferPool(queue_bytes)
-        self._keep = keep or keep_all
+        self._retention = retention
         self._block_s = BLOCK_S if on_full == "block" else 0.0
-        self._is_stalled = False
         self._on_finished = on_finished
-        self._worker: Worker[Job] = Worker(
-            "film",
-            _run_job,
-            max_bytes=queue_bytes,
-            pace_after=PACE_AFTER,
-            pace_down_to=PACE_DOWN_TO,
-            pace_s=PACE_S if on_full == "block" else 0.0,
-        )
+        # What the user's own functions are asked is asked one at a time, whichever thread it is on.
+        self._turn = threading.RLock()
+        self._lanes = [
+            _Lane(queue_bytes // n_threads, PACE_S if on_full == "block" else 0.0)
+            for _ in range(n_threads)
+        ]
+        self._n_opened = 0
+        self._n_unfinished = 0
         self._pid = os.getpid()
 
     @property
@@ -97,24 +104,32 @@ class Engine:
         """Whether this process got the engine through `fork`; it does nothing then."""
         return os.getpid() != self._pid
 
-    def new_film(self, facts: Episode, path: Path | None) -> Film:
-        """Return the film of a take that begins.
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the frames that wait for the encoder."""
+        return sum(lane.worker.waiting_bytes for lane in self._lanes)
+
+    def open(
+        self,
+        facts: Episode,
+        *,
+        path: Path | None,
+        template: NameTemplate | None,
+        info_keys: tuple[str, ...],
+    ) -> Take:
+        """Open the take of an episode that begins.
 
         Args:
             facts: What is known of the episode.
             path: Where the film grows and stays; `None` for a place of our own in the folder.
+            template: How its files will be named; `None` takes the name in `facts`.
+            info_keys: Keys of infos that become columns.
         """
 
-        def grow_at(suffix: str) -> Path:
-            if path is None:
-                assert self.folder is not None
-                self.folder.make()
-                return self.folder.partial(facts.episode_id, suffix)
-            if path.suffix != suffix:
-                raise SettingError(f"{path} must have the extension {suffix} for what is filmed")
-            return path
+        def grow_at(medium: Medium) -> Path:
+            return self._grow_at(take, medium)
 
-        return Film(
+        film = Film(
             grow_at,
             self.timeline,
             self.codec,
@@ -122,39 +137,61 @@ class Engine:
             text_suffix=".json" if path is not None and path.suffix == ".json" else ".cast",
             title=facts.env_id,
         )
+        take = Take(film, facts, template, info_keys, at_path=path, lane=self._n_opened)
+        take.context_version = self.context.version
+        self._n_opened += 1
+        self.takes.append(take)
+        return take
 
-    def add(self, frame: Frame) -> bool:
-        """Hand a frame of the current take to the background thread; say whether it was taken."""
-        take = self.take
-        assert take is not None
+    def add(self, take: Take, frame: Frame, row: dict[str, Any]) -> bool:
+        """Hand a frame to a background thread; say whether it was taken."""
         size = frame.array.nbytes if isinstance(frame, Taken) else len(frame)
         index = take.n_captured
         take.n_captured += 1
+        take.keep(row)
+        facts: dict[str, Any] = {"i": index, "steps": take.n_steps, "columns": row}
+        self._note_context(take)
+        take.log("row", facts)
+        lines, take.unlogged = take.unlogged, []
+        lane = self._lane_of(take)
         # Once a wait ran out, frames are dropped at once until there is room again: training must
         # not wait the full time for each of them.
-        timeout_s = 0.0 if self._is_stalled else self._block_s
-        job = partial(take.film.add, frame, index)
-        taken = self._worker.submit(job, max(1, size), timeout_s=timeout_s)
-        self._is_stalled = not taken
+        timeout_s = 0.0 if lane.is_stalled else self._block_s
+        job = partial(self._film_frame, take, frame, index, lines)
+        taken = lane.worker.submit(job, max(1, size), timeout_s=timeout_s)
+        lane.is_stalled = not taken
         if not taken:
             take.n_dropped += 1
+            facts["dropped"] = True
+            take.unlogged = lines
             if isinstance(frame, Taken):
                 self.pool.give_back(frame.buffer)
         return taken
 
-    def end(self, *, terminated: bool = False, truncated: bool = False) -> Future[Episode]:
-        """End the current take; the rest happens on the background thread."""
-        take, self.take = self.take, None
-        assert take is not None
-        context = {} if take.ended else self.context.now()
-        take.mark_end(terminated=terminated, truncated=truncated, context=context)
+    def mark_end(self, take: Take, *, terminated: bool, truncated: bool) -> None:
+        """Write down how and when an episode ended; its film may stay open for longer."""
+        if take.ended:
+            return
+        take.mark_end(terminated=terminated, truncated=truncated, context=self.context.now())
+        if not self.is_inherited:
+            lines, take.unlogged = take.unlogged, []
+            self._lane_of(take).worker.submit(partial(self._log, take, lines), 0, timeout_s=0)
+
+    def end(
+        self, take: Take, *, terminated: bool = False, truncated: bool = False
+    ) -> Future[Episode]:
+        """End a take; the rest happens on its background thread."""
+        if take in self.takes:
+            self.takes.remove(take)
+        self.mark_end(take, terminated=terminated, truncated=truncated)
         future: Future[Episode] = Future()
         future.set_running_or_notify_cancel()
         if self.is_inherited:
             # The film is the parent's, and so are its files.
             future.set_result(not_ours(take.outcome()))
             return future
-        if not self._worker.submit(partial(self._complete, take, future), 0, timeout_s=0):
+        job = partial(self._complete, take, future)
+        if not self._lane_of(take).worker.submit(job, 0, timeout_s=0):
             self._complete(take, future)
         return future
 
@@ -168,17 +205,69 @@ class Engine:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything handed over so far is done; say whether that came in time."""
-        return self._worker.flush(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        done = [lane.worker.flush(max(0.0, deadline - time.monotonic())) for lane in self._lanes]
+        return all(done)
 
     def close(self, timeout_s: float) -> bool:
-        """End what is open, finish what waits, end the thread; say whether that came in time."""
+        """End what is open, finish what waits, end the threads; say whether that came in time."""
+        self.is_closed = True
         if self.is_inherited:
             return True
-        if self.take is not None:
-            self.end()
-        return self._worker.close(timeout_s)
+        for take in list(self.takes):
+            self.end(take)
+        deadline = time.monotonic() + timeout_s
+        each = [lane.worker.close(max(0.0, deadline - time.monotonic())) for lane in self._lanes]
+        done = all(each)
+        if done and self.folder is not None and not self.waiting_bytes:
+            self.folder.release(keep=self._n_unfinished > 0)
+        return done
+
+    def _lane_of(self, take: Take) -> _Lane:
+        return self._lanes[take.lane % len(self._lanes)]
+
+    def _grow_at(self, take: Take, medium: Medium) -> Path:
+        if take.at_path is None:
+            assert self.folder is not None
+            self.folder.make()
+            self._log(take, [("medium", asdict(medium))])
+            return self.folder.partial(take.facts.episode_id, medium.suffix)
+        if take.at_path.suffix != medium.suffix:
+            raise SettingError(
+                f"{take.at_path} must have the extension {medium.suffix} for what is filmed"
+            )
+        return take.at_path
+
+    def _note_context(self, take: Take) -> None:
+        version = self.context.version
+        if take.context_version != version:
+            take.context_version = version
+            take.log("context", self.context.told())
+
+    def _film_frame(self, take: Take, frame: Frame, index: int, lines: journal.Lines) -> None:
+        # Before the frame: what is known of it must not be less than what can be seen.
+        self._log(take, lines)
+        take.film.add(frame, index)
+
+    def _log(self, take: Take, lines: journal.Lines) -> None:
+        """Write into the take's journal; a film whose journal fails is less safe, but not lost."""
+        is_off = take.at_path is not None or self.folder is None or take.has_no_journal
+        if is_off or not lines:
+            return
+        assert self.folder is not None
+        try:
+            if take.journal is None:
+                self.folder.make()
+                take.journal = journal.Journal(
+                    self.folder.partial(take.facts.episode_id, journal.SUFFIX), _head(take)
+                )
+            take.journal.write_all(lines)
+        except (OSError, RollcamError) as error:
+            take.has_no_journal = True
+            logger.info("the journal of %s could not be written: %s", take.facts.name, error)
 
     def _complete(self, take: Take, future: Future[Episode]) -> None:
+        lines, take.unlogged = take.unlogged, []
         episode = take.outcome()
         cause = take.error or take.film.error
         try:
@@ -186,6 +275,7 @@ class Engine:
                 episode = self._failed(take, episode, cause)
             elif take.film.n_frames == 0:
                 take.film.discard()
+                take.forget()
                 lost = take.n_dropped > 0
                 why = "every frame was dropped" if lost else "the environment rendered nothing"
                 status = EpisodeStatus.FAILED if lost else EpisodeStatus.EMPTY
@@ -193,7 +283,10 @@ class Engine:
                     take, replace(episode, status=status, reason=why), with_film=False
                 )
             else:
+                self._log(take, lines)
                 episode = self._finish(take, episode)
+        except OSError as error:
+            episode = self._postponed(take, episode, error)
         except Exception as error:  # noqa: BLE001 - the film is lost, the thread and the future must not be
             episode = self._failed(take, episode, error)
         finally:
@@ -205,8 +298,10 @@ class Engine:
 
     def _finish(self, take: Take, episode: Episode) -> Episode:
         kept = self._commit(take, episode, with_film=True)
+        take.forget()
         # Asked only now: a policy must not count a film that could not be finished.
-        losers = self._losers(kept)
+        with self._turn:
+            losers = self._losers(kept)
         for loser in losers:
             self._delete(loser)
         if kept.episode_id in {loser.episode_id for loser in losers}:
@@ -217,7 +312,7 @@ class Engine:
 
     def _losers(self, episode: Episode) -> list[Episode]:
         try:
-            return rejected(self._keep, episode)
+            return self._retention.losers(episode)
         except BaseException as error:  # noqa: BLE001 - the user's policy must not cost the film
             self.problems.append(("keep", _as_exception(error)))
             return []
@@ -228,16 +323,34 @@ class Engine:
         except OSError as error:
             self.problems.append(("delete", error))
 
+    def _postponed(self, take: Take, episode: Episode, cause: OSError) -> Episode:
+        """The film is whole, and the disk does not take it now: it stays where it grew."""
+        if take.at_path is not None or take.film.n_frames == 0 or take.journal is None:
+            return self._failed(take, episode, cause)
+        take.film.close()
+        self._n_unfinished += 1
+        told = self._told_as_lost(
+            take, episode, cause, f"; the film lies in {take.journal.path.parent}, and `rollcam "
+            f"recover` finishes it when the folder takes it again",
+        )  # fmt: skip
+        if told.folder is not None:
+            take.announce(told)
+        take.journal.close()
+        return told
+
     def _failed(self, take: Take, episode: Episode, cause: Exception) -> Episode:
-        self.problems.append((type(cause).__name__, cause))
-        reason = f"{type(cause).__name__}: {cause}"
         # The film goes before the sidecar comes: on a full disk that is what makes room for it.
-        try:
-            take.film.discard(cause)
-        except OSError as error:
-            logger.warning("could not remove the unfinished film %s: %s", take.film.partial, error)
+        take.film.discard(cause)
+        take.forget()
+        return self._told_as_lost(take, episode, cause)
+
+    def _told_as_lost(
+        self, take: Take, episode: Episode, cause: Exception, more: str = ""
+    ) -> Episode:
+        self.problems.append((type(cause).__name__, cause))
+        reason = f"{type(cause).__name__}: {cause}"[:1000] + more
         lost = replace(
-            episode, status=EpisodeStatus.FAILED, reason=reason[:1000],
+            episode, status=EpisodeStatus.FAILED, reason=reason,
             n_frames=0, media=None, steps=None, size_bytes=None, sha256=None,
         )  # fmt: skip
         try:
@@ -261,15 +374,36 @@ class Engine:
         if self._on_finished is None or episode.media is None:
             return
         try:
-            self._on_finished(episode)
+            with self._turn:
+                self._on_finished(episode)
         except BaseException as error:  # noqa: BLE001 - the user's callback must not stop the recorder
             self.problems.append(("on_finished", _as_exception(error)))
+
+
+class _Lane:
+    """One background thread and its share of the queue."""
+
+    def __init__(self, queue_bytes: int, pace_s: float) -> None:
+        self.is_stalled = False
+        self.worker: Worker[Job] = Worker(
+            "film",
+            _run_job,
+            max_bytes=max(1, queue_bytes),
+            pace_after=PACE_AFTER,
+            pace_down_to=PACE_DOWN_TO,
+            pace_s=pace_s,
+        )
 
 
 def not_ours(episode: Episode) -> Episode:
     """Return what a forked child gets for an episode of its parent's recorder."""
     reason = "this recorder belongs to the process that this one was forked from"
     return replace(episode, status=EpisodeStatus.FAILED, reason=reason)
+
+
+def _head(take: Take) -> dict[str, Any]:
+    template = None if take.template is None else take.template.text
+    return {"episode": sidecar.as_dict(take.facts), "template": template}
 
 
 def _as_exception(error: BaseException) -> Exception:

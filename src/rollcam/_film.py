@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rollcam._place import Medium
 from rollcam.capture.frames import BufferPool, Taken, letterboxed, to_rgb
 from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts, finish_film
@@ -25,21 +26,8 @@ if TYPE_CHECKING:
 
 Frame = Taken | str
 
-
-@dataclass(frozen=True, slots=True)
-class Medium:
-    """What kind of file a film is."""
-
-    suffix: str
-    """Extension of the file."""
-    content_type: str
-    """MIME type."""
-    codec: str
-    """Codec, as the sidecar names it."""
-    pix_fmt: str | None
-    """Pixel format; `None` for text."""
-    encoder_version: dict[str, Any]
-    """What made it."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, or the user's share of it, or the file may not grow any further."""
 
 
 class Film:
@@ -48,7 +36,7 @@ class Film:
     After the first error it takes nothing more: the growing file is gone, and `error` says why.
 
     Args:
-        grow_at: Returns the path of the growing file for an extension.
+        grow_at: Returns the path of the growing file, once it is known of which kind it is.
         timeline: Rates of capture and of the file.
         codec: Encoder for pictures.
         pool: Gets back the memory of frames.
@@ -58,7 +46,7 @@ class Film:
 
     def __init__(
         self,
-        grow_at: Callable[[str], Path],
+        grow_at: Callable[[Medium], Path],
         timeline: Timeline,
         codec: Codec,
         pool: BufferPool,
@@ -101,11 +89,15 @@ class Film:
     def discard(self, error: Exception | None = None) -> None:
         """Give the film up: nothing of it stays on the disk."""
         self.error = self.error or error
-        self._close()
+        # Gone already, or with its folder.
+        with contextlib.suppress(OSError):
+            self.remove()
+
+    def remove(self) -> None:
+        """Close and delete the growing file."""
+        self.close()
         if self.partial is not None:
-            # Gone already, or with its folder.
-            with contextlib.suppress(OSError):
-                self.partial.unlink()
+            self.partial.unlink(missing_ok=True)
 
     @property
     def is_text(self) -> bool:
@@ -129,9 +121,7 @@ class Film:
         target = make_target(self.medium.suffix)
         try:
             if self._video is not None:
-                end = self._video.finish(n_captured)
-                n_encoded = self._video.n_encoded
-                return finish_film(self.partial, target, end=end, n_encoded=n_encoded)
+                return self._finish_video(self._video, n_captured, target)
             return self._finish_cast(n_captured, target)
         except BaseException:
             if target != self.partial:
@@ -150,10 +140,10 @@ class Film:
             if self._cast is not None:
                 raise FrameError("a picture came into an episode that began with text")
             height, width = self._size = picture.shape[:2]
-            self.partial = self._grow_at(".mp4")
             self.medium = Medium(
                 ".mp4", "video/mp4", self._codec.family, PIX_FMT, self._codec.version()
             )
+            self.partial = self._grow_at(self.medium)
             self._video = VideoEncoder(self.partial, width, height, self._timeline, self._codec)
         self._video.add(letterboxed(picture, *self._size), index)
         # For each frame, even while more wait: whatever kills the process, what was encoded stays.
@@ -173,10 +163,25 @@ class Film:
         content_type = "video/vnd.openai.ansivid" if is_v1 else "application/x-asciicast"
         version = {"backend": "rollcam", "format": "asciicast", "version": 1 if is_v1 else 2}
         self.medium = Medium(self._text_suffix, content_type, "asciicast", None, version)
-        self.partial = self._grow_at(self._text_suffix)
+        self.partial = self._grow_at(self.medium)
         if is_v1:
             return CastV1Writer(self.partial, fps=float(self._timeline.rate))
         return CastWriter(self.partial, title=self._title)
+
+    def _finish_video(self, video: VideoEncoder, n_captured: int, target: Path) -> MediaFacts:
+        assert self.partial is not None
+        end, n_encoded = video.finish(n_captured), video.n_encoded
+        try:
+            return finish_film(self.partial, target, end=end, n_encoded=n_encoded)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+        # There is no room for a copy. What grew holds every frame and plays, so it is the film.
+        target.unlink(missing_ok=True)
+        facts = finish_film(self.partial, None, end=end, n_encoded=n_encoded)
+        if target != self.partial:
+            replace_patiently(self.partial, target)
+        return facts
 
     def _finish_cast(self, n_captured: int, target: Path) -> MediaFacts:
         assert self._cast is not None
@@ -195,7 +200,8 @@ class Film:
             hashlib.sha256(target.read_bytes()).hexdigest(),
         )
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the growing file as it is. May be called twice."""
         for writer in (self._video, self._cast):
             if writer is not None:
                 writer.close()

@@ -73,8 +73,7 @@ class Intake:
             return False
         if isinstance(frame, Taken):
             self._check_size(take, frame)
-        taken = self._engine.add(frame)
-        take.note(step.action, step.info)
+        taken = self._engine.add(take, frame, take.row(step.action, step.info))
         if not taken:
             self._reporter.later(
                 "dropped",

@@ -14,6 +14,7 @@ from rollcam.errors import (
 
 _OTHER_CAUSES: dict[str, tuple[str, type[RollcamWarning]]] = {
     "context": ("the context callable failed, its counters are missing", RollcamWarning),
+    "recovery": ("what a dead process left could not be finished", RollcamWarning),
     "keep": ("the keep policy failed, and the film stays", RollcamWarning),
     "bad name": ("a film cannot have its name, its id stands for it", RollcamWarning),
     "delete": ("a film that was not to be kept could not be deleted", RollcamWarning),
@@ -53,10 +54,11 @@ class Reporter:
                 f"the name {wanted!r} is taken in {where}; the new film is {given!r}",
                 NameTakenWarning,
             )
-        take, context = engine.take, engine.context
-        error = None if take is None else take.error or take.film.error
-        if error is not None:
-            self.failed(type(error).__name__, error)
+        context = engine.context
+        for take in engine.takes:
+            error = take.error or take.film.error
+            if error is not None:
+                self.failed(type(error).__name__, error)
         if context.error is not None:
             error, context.error = context.error, None
             self.failed("context", error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from rollcam._film import Film
-from rollcam.episode import Context, Episode, EpisodeStatus, Scalar, as_scalar, scalars_of
+from rollcam.episode import Episode, EpisodeStatus, Scalar, as_scalar, scalars_of
+from rollcam.store import sidecar
+from rollcam.store.journal import Journal, Lines
 from rollcam.store.layout import NameTemplate
 
 _MAX_ACTION_SIZE = 16
@@ -38,6 +41,11 @@ class Take:
     wanted_name: str | None = None
     name_error: Exception | None = None
     pending_reward: float | None = None
+    lane: int = 0
+    context_version: int = -1
+    has_no_journal: bool = False
+    journal: Journal | None = None
+    unlogged: Lines = field(default_factory=list)
 
     def step(self, reward: Any, info: Mapping[str, Any] | None) -> None:
         """Count one step of the environment, filmed or not."""
@@ -52,18 +60,41 @@ class Take:
         self.episode_return = (self.episode_return or 0.0) + value
         self.pending_reward = (self.pending_reward or 0.0) + value
 
-    def note(self, action: Any, info: Mapping[str, Any] | None) -> None:
-        """Write the row of the newest frame into the step columns."""
+    def row(self, action: Any, info: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the row of the next frame in the step columns."""
         row: dict[str, Any] = {"reward": self.pending_reward, "return": self.episode_return}
         self.pending_reward = None
         if action is not None:
             row["action"] = small(action)
         for key in self.info_keys:
             row[f"info.{key}"] = small(info.get(key)) if isinstance(info, Mapping) else None
-        for key in row.keys() - self.columns.keys():
-            self.columns[key] = [None] * (self.n_captured - 1)
-        for key, column in self.columns.items():
-            column.append(row.get(key))
+        return row
+
+    def keep(self, row: Mapping[str, Any]) -> None:
+        """Write the row of the newest frame into the step columns."""
+        add_row(self.columns, row, self.n_captured - 1)
+
+    def log(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Have something written into the journal with the next frame, or at the end."""
+        if self.at_path is None:
+            self.unlogged.append((kind, values))
+
+    def announce(self, episode: Episode) -> None:
+        """Write into the journal what is about to be put in place."""
+        if self.journal is not None:
+            # Without room for it, a kill in the next moment would leave a film without its facts.
+            with contextlib.suppress(OSError):
+                self.journal.write("commit", sidecar.as_dict(episode))
+
+    def forget(self) -> None:
+        """The film lies in its place, or is lost for good: nothing is left to recover."""
+        if self.at_path is not None:  # it grew where it lies
+            return
+        with contextlib.suppress(OSError):
+            self.film.remove()
+        if self.journal is not None:
+            with contextlib.suppress(OSError):
+                self.journal.remove()
 
     def mark_end(self, *, terminated: bool, truncated: bool, context: Mapping[str, Scalar]) -> None:
         """Write down how and when the episode ended; the first call counts.
@@ -78,7 +109,10 @@ class Take:
             "ended_at": now(),
             "context_at_end": context,
             "final_info": scalars_of(self.final_info),
+            "n_steps": self.n_steps,
+            "return": self.episode_return,
         }
+        self.log("end", self.ended)
 
     def outcome(self) -> Episode:
         """Return the facts of the episode as it ended, without those of its file."""
@@ -97,31 +131,12 @@ class Take:
         )
 
 
-class ContextSource:
-    """The trainer's counters, wherever they come from.
-
-    Args:
-        source: A mapping, or a callable that returns one; it is asked at each episode's start and
-            end, on the training thread.
-    """
-
-    def __init__(self, source: Context | Callable[[], Context] | None) -> None:
-        self.error: Exception | None = None
-        self._source = source
-        self._told: dict[str, Any] = {}
-
-    def update(self, values: Context) -> None:
-        """Add counters, or change them."""
-        self._told.update(values)
-
-    def now(self) -> dict[str, Scalar]:
-        """Return the scalars among the counters as they stand; a failing callable gives none."""
-        given: Context = {}
-        try:
-            given = {**((self._source() if callable(self._source) else self._source) or {})}
-        except Exception as error:  # noqa: BLE001 - the user's callable must not stop the training
-            self.error = error
-        return scalars_of({**given, **self._told})
+def add_row(columns: dict[str, list[Any]], row: Mapping[str, Any], n_before: int) -> None:
+    """Append a row to columns; one that is new begins with as many blanks as rows came before."""
+    for key in row.keys() - columns.keys():
+        columns[key] = [None] * n_before
+    for key, column in columns.items():
+        column.append(row.get(key))
 
 
 def now() -> str:

@@ -28,8 +28,7 @@ class Worker(Generic[T]):
         handle: Called as `handle(item, more)` on the worker's thread; `more` says whether other
             items already wait. What it raises is kept in `error`, and the next item is taken.
         max_bytes: Bound of the queue. One item larger than the bound is taken when nothing waits.
-        pace_after: Items that may wait before `submit` pauses its caller for a moment. A pause that
-            did not help is repeated only when as many more wait.
+        pace_after: Items that may wait before `submit` pauses its caller for a moment.
         pace_down_to: Items that may still wait when that pause ends: to sleep and wake costs the
             caller more than to hand over a frame, so it sleeps once for several.
         pace_s: How long the pause is at most, in seconds.
@@ -54,7 +53,7 @@ class Worker(Generic[T]):
         self._room_from = max_bytes - max_bytes // _ROOM_SHARE
         self._name = f"rollcam-{name}"
         self._handle = handle
-        self._pace_after = self._pace_at = pace_after
+        self._pace_after = pace_after
         self._pace_down_to = pace_down_to
         self._pace_s = pace_s
         self._idle_s = idle_s
@@ -107,9 +106,8 @@ class Worker(Generic[T]):
                 self._thread = threading.Thread(
                     target=self._run, args=(self._idle_s,), name=self._name, daemon=True
                 )
-            elif size_bytes and self._pace_s and len(self._items) > self._pace_at:
-                helped = self._caught_up.wait(self._pace_s)
-                self._pace_at = self._pace_after + (0 if helped else len(self._items))
+            elif size_bytes and self._pace_s and len(self._items) > self._pace_after:
+                self._caught_up.wait(self._pace_s)
         if needs_thread:
             self._start_thread()
         return True
@@ -209,5 +207,4 @@ class Worker(Generic[T]):
                     if self._waiting_bytes <= self._room_from:
                         self._room.notify_all()
                     if len(self._items) <= self._pace_down_to:
-                        self._pace_at = self._pace_after
                         self._caught_up.notify_all()

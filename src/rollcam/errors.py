@@ -123,7 +123,7 @@ class SinkError(RollcamError):
     slug = "sink"
 
 
-class SinkRefused(SinkError):
+class SinkRefused(SinkError):  # noqa: N818 - it says what the sink did
     """A sink will never take this film, or lacks what it needs; it is not tried again."""
 
     slug = "sink-refused"

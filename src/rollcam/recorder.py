@@ -7,54 +7,37 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from numbers import Integral
 from pathlib import Path
 from types import NoneType, TracebackType
 from typing import Any, Self
 
 from ulid import ULID
 
+from rollcam._camera import Camera, Settings, with_index
+from rollcam._checks import check_callable, check_choice, check_count, check_type
+from rollcam._context import ContextSource
 from rollcam._engine import Engine, logger
-from rollcam._intake import Intake, Step
 from rollcam._report import Reporter
-from rollcam._take import ContextSource, Take, now
-from rollcam.capture.frames import render_counted
+from rollcam._retention import Retention
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import DEFAULT_FPS, checked_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
 from rollcam.encode.timeline import Timeline, as_rate
-from rollcam.episode import (
-    Context,
-    Episode,
-    EpisodeCallback,
-    EpisodeStatus,
-    Kind,
-    Mode,
-    OnError,
-    OnFull,
-    Writer,
-)
-from rollcam.errors import (
-    RecordingFailedWarning,
-    RollcamError,
-    SettingError,
-    UsageError,
-)
+from rollcam.episode import Context, Episode, EpisodeCallback, Mode, OnError, OnFull, Writer
+from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning
+from rollcam.recovery import recover
 from rollcam.store import catalog
 from rollcam.store.layout import Folder, NameTemplate
+from rollcam.store.names import living_runs
 
 QUEUE_BYTES = 64 * 2**20
 """Default bound of the frames that wait for the encoder, in bytes."""
-
-_OPEN_RUNS: set[str] = set()
-"""Runs of this process that are not closed; their films are not cleared by `resume=False`."""
 
 CLOSE_S = 120.0
 """Default limit of `close`, in seconds."""
 
 
-class Recorder:
+class Recorder(Camera):
     """Films episodes: `begin`, then `frame` for each frame, then `end`.
 
     The training thread pays for about one copy of each frame. Encoding and everything on the disk
@@ -93,6 +76,11 @@ class Recorder:
         on_finished: Called with each `Episode` whose film is finished and in place, on the
             background thread: the moment to hand the file on.
         queue_bytes: Bound of the frames that wait for the encoder, in bytes.
+        threads: Background threads; more than one helps where several cameras film at once.
+        run_id: The run that the films belong to; default: a new one. Recorders in several processes
+            that are given the same one are one run.
+        max_bytes: Bound of the films' files of this run, in bytes: the oldest films go first, the
+            newest one always stays.
 
     Raises:
         SettingError: An argument cannot work.
@@ -134,58 +122,74 @@ class Recorder:
         vector_index: int | None = None,
         on_finished: EpisodeCallback | None = None,
         queue_bytes: int = QUEUE_BYTES,
+        threads: int = 1,
+        run_id: str | None = None,
+        max_bytes: int | None = None,
     ) -> None:
-        _check_choice("on_error", on_error, ("warn", "raise"))
-        _check_choice("on_full", on_full, ("block", "drop"))
-        _check_choice("mode", mode, ("train", "eval"))
-        _check_callable("keep", keep, "on the finished Episode")
-        _check_callable("on_finished", on_finished, "on the finished Episode")
+        check_choice("on_error", on_error, ("warn", "raise"))
+        check_choice("on_full", on_full, ("block", "drop"))
+        check_choice("mode", mode, ("train", "eval"))
+        check_callable("keep", keep, "on the finished Episode")
+        check_callable("on_finished", on_finished, "on the finished Episode")
         if not isinstance(context, Mapping):
-            _check_callable("context", context, "without arguments, or a mapping")
-        _check_type("metadata", metadata, (Mapping, NoneType), "a mapping")
-        _check_type("env_spec", env_spec, (Mapping, NoneType), "a mapping")
-        for label, text in (("name", name), ("env_id", env_id), ("worker", worker)):
-            _check_type(label, text, (str, NoneType), "text")
-        _check_type("name_prefix", name_prefix, (str,), "text")
-        _check_type("vector_index", vector_index, (int, NoneType), "a number")
-        _check_type("resume", resume, (bool,), "True or False")
-        _check_type("queue_bytes", queue_bytes, (int,), "a number of bytes")
-        if queue_bytes < 1:
-            raise SettingError(f"queue_bytes must be at least 1, not {queue_bytes}")
-        _check_type("info_keys", info_keys, (tuple, list), "a tuple of keys")
+            check_callable("context", context, "without arguments, or a mapping")
+        check_type("metadata", metadata, (Mapping, NoneType), "a mapping")
+        check_type("env_spec", env_spec, (Mapping, NoneType), "a mapping")
+        texts = (("name", name), ("env_id", env_id), ("worker", worker), ("run_id", run_id))
+        for label, text in texts:
+            check_type(label, text, (str, NoneType), "text")
+        check_type("name_prefix", name_prefix, (str,), "text")
+        check_type("vector_index", vector_index, (int, NoneType), "a number")
+        check_type("resume", resume, (bool,), "True or False")
+        check_count("queue_bytes", queue_bytes, "a number of bytes")
+        check_count("threads", threads, "a number of threads")
+        if max_bytes is not None:
+            check_count("max_bytes", max_bytes, "a number of bytes, or None")
+        check_type("info_keys", info_keys, (tuple, list), "a tuple of keys")
         self.fps = checked_fps(DEFAULT_FPS if fps is None else fps, "fps")
         self.output_fps = self.fps if output_fps is None else checked_fps(output_fps, "output_fps")
-        self.run_id = str(ULID())
-        """Stands in the sidecar of every film of this recorder."""
-        _OPEN_RUNS.add(self.run_id)
-        self._template = None if name is None else NameTemplate(name)
-        self._name_prefix = name_prefix
-        self._info_keys = tuple(info_keys)
-        self._reporter = Reporter(raises=on_error == "raise")
-        self._clear_first = not resume
-        self._n_begun = 0
-        self._closed = False
-        self._metadata = dict(metadata or {})
-        self._facts: dict[str, Any] = {
-            "env_id": env_id,
-            "env_spec": env_spec,
-            "mode": mode,
-            "writer": Writer(socket.gethostname(), os.getpid(), worker, vector_index),
-        }
+        self.run_id = run_id or str(ULID())
+        """Stands in the sidecar of every film of this run."""
+        template = None if name is None else NameTemplate(name)
+        timeline = Timeline(as_rate(self.fps), as_rate(self.output_fps))
+        codec_choice = choose_codec(codec, quality)
+        own_folder = None if folder is None else Folder(folder, self.run_id)
+        reporter = Reporter(raises=on_error == "raise")
+        earlier: list[Episode] = []
+        if own_folder is not None:
+            _recovered(own_folder, reporter)
+            if run_id is not None and max_bytes is not None and resume:
+                listing = catalog.list_episodes(own_folder.root)
+                earlier = [e for e in listing.episodes if e.run_id == run_id and e.media]
         engine = Engine(
-            None if folder is None else Folder(folder),
-            Timeline(as_rate(self.fps), as_rate(self.output_fps)),
-            choose_codec(codec, quality),
+            own_folder,
+            timeline,
+            codec_choice,
             ContextSource(context),
-            keep=keep,
+            retention=Retention(keep, max_bytes=max_bytes, earlier=earlier),
             on_full=on_full,
             on_finished=on_finished,
             queue_bytes=queue_bytes,
+            n_threads=threads,
         )
-        self._engine = engine
-        self._intake = Intake(engine, self._reporter)
+        settings = Settings(
+            run_id=self.run_id,
+            writer=Writer(socket.gethostname(), os.getpid(), worker, vector_index),
+            fps=self.fps,
+            output_fps=self.output_fps,
+            template=template,
+            name_prefix=name_prefix,
+            info_keys=tuple(info_keys),
+            metadata=dict(metadata or {}),
+            env_id=env_id,
+            env_spec=env_spec,
+            mode=mode,
+        )
+        super().__init__(
+            engine, reporter, settings, _Opening(own_folder, reporter, clear=not resume)
+        )
         # Called when the recorder is dropped, and at the interpreter's end.
-        self._finaliser = weakref.finalize(self, _finish, engine, self.run_id)
+        self._finaliser = weakref.finalize(self, _finish, engine)
         # `atexit` does not run in the children of multiprocessing before Python 3.13; this does.
         multiprocessing.util.Finalize(self, self._finaliser, exitpriority=10)
 
@@ -194,173 +198,28 @@ class Recorder:
         """The recordings folder."""
         return self._engine.folder.root if self._engine.folder else None
 
-    @property
-    def is_filming(self) -> bool:
-        """Whether an episode is open."""
-        return self._engine.take is not None
-
-    @property
-    def n_frames(self) -> int:
-        """Frames captured in the open episode; 0 when none is open."""
-        return self._engine.take.n_captured if self._engine.take else 0
-
-    @property
-    def error(self) -> Exception | None:
-        """What went wrong with the open episode's film, if anything did."""
-        take = self._engine.take
-        return None if take is None else take.error or take.film.error
-
     def set_context(self, **values: Any) -> None:
         """Tell the trainer's counters as they stand now, such as `iteration` or `num_env_steps`."""
         self._engine.context.update(values)
 
-    def begin(
-        self,
-        name: str | None = None,
-        *,
-        seed: int | None = None,
-        episode_index: int | None = None,
-        step_index: int | None = None,
-        kind: Kind = "episode",
-        metadata: Mapping[str, Any] | None = None,
-        path: str | os.PathLike[str] | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Begin the film of an episode.
+    def camera(self, *, vector_index: int | None = None, worker: str | None = None) -> Camera:
+        """Return another camera: it films one more environment at the same time.
+
+        It shares the folder, the threads, the bound of memory and all settings with this recorder,
+        whose `close` ends its films too. Nothing is to be told in order between cameras, and each
+        may be used on a thread of its own.
 
         Args:
-            name: Name of its files; may hold `/`. Default: the recorder's template, or its prefix
-                and the episode's number.
-            seed: What `reset` was given.
-            episode_index: Number of the episode; default: how many were begun before.
-            step_index: Steps the environment had made before, over all episodes.
-            kind: A whole episode, or a clip.
-            metadata: Facts for this sidecar, beside those of the recorder.
-            path: The film grows at this very path, playable at any moment, and is replaced by the
-                finished file; what lay there is overwritten, and no step columns are written. Its
-                extension must be `.mp4`, `.cast` or `.json` and suit what is filmed.
-            extra: Fields to stand in the sidecar beside Rollcam's own; read when it is written.
+            vector_index: Index of the sub-environment, for the sidecar and the default name.
+            worker: Name of the worker, for the sidecar.
 
         Raises:
-            UsageError: An episode is open, or the recorder was closed.
+            SettingError: An argument cannot work.
         """
-        if self._engine.is_inherited:
-            return
-        _check_choice("kind", kind, ("episode", "clip"))
-        _check_type("name", name, (str, NoneType), "text")
-        path = None if path is None else Path(os.path.abspath(path))
-        self._check_begin(path)
-        if self._clear_first and self._engine.folder is not None:
-            self._clear_first = False
-            self._clear(self._engine.folder.root)
-        index = self._n_begun if episode_index is None else episode_index
-        self._n_begun += 1
-        facts = Episode(
-            episode_id=str(ULID()),
-            run_id=self.run_id,
-            name=name or f"{self._name_prefix}-episode-{index}",
-            status=EpisodeStatus.FAILED,
-            kind=kind,
-            seed=int(seed) if isinstance(seed, Integral) else None,
-            episode_index=index,
-            step_index=step_index,
-            fps=self.fps,
-            output_fps=self.output_fps,
-            started_at=now(),
-            context_at_start=self._engine.context.now(),
-            metadata={**self._metadata, **(metadata or {})},
-            extra={} if extra is None else extra,
-            **self._facts,
-        )
-        self._engine.take = Take(
-            film=self._engine.new_film(facts, path),
-            facts=facts,
-            template=self._template if path is None and name is None else None,
-            info_keys=self._info_keys,
-            at_path=path,
-        )
-
-    def frame(
-        self,
-        frame: Any,
-        *,
-        reward: Any = None,
-        action: Any = None,
-        info: Mapping[str, Any] | None = None,
-        terminated: bool = False,
-        truncated: bool = False,
-        is_reset: bool = False,
-    ) -> bool:
-        """Film one frame.
-
-        Args:
-            frame: `(H, W, 3)` uint8 RGB, or anything that can be mended into it (RGBA, grey,
-                channels first, floats in [0, 1], tensors on any device), text for text episodes, or
-                `None`, which is skipped. Copied: it may be written to afterwards.
-            reward: Of the step that led to this frame; none for the frame of `reset`.
-            action: Of that step; kept when it has at most 16 numbers.
-            info: Of that step; its scalars, when it is the last one, stand in the sidecar.
-            terminated: The step reached a terminal state; how the episode stands then is kept.
-            truncated: The step cut the episode short.
-            is_reset: The frame is that of a reset, so no step is counted. The first frame is taken
-                for one when it comes without reward and action.
-
-        Returns:
-            Whether the frame is in the film (or on its way there).
-
-        Raises:
-            UsageError: No episode is open.
-            RollcamError: With `on_error="raise"`, what went wrong.
-        """
-        return self._record(
-            lambda: (frame, False),
-            Step(reward, action, info, is_reset),
-            terminated=terminated,
-            truncated=truncated,
-        )
-
-    def capture(
-        self,
-        render: Callable[[], Any],
-        *,
-        reward: Any = None,
-        action: Any = None,
-        info: Mapping[str, Any] | None = None,
-        terminated: bool = False,
-        truncated: bool = False,
-        is_reset: bool = False,
-    ) -> bool:
-        """Call `render` and film what it returns, as `frame` does.
-
-        An array that nobody but Rollcam holds afterwards is not copied. Once the film has failed,
-        `render` is no longer called.
-        """
-        return self._record(
-            lambda: render_counted(render),
-            Step(reward, action, info, is_reset),
-            terminated=terminated,
-            truncated=truncated,
-        )
-
-    def end(self, *, terminated: bool = False, truncated: bool = False) -> Future[Episode]:
-        """End the episode; the file is finished on the background thread.
-
-        Args:
-            terminated: The environment reached a terminal state.
-            truncated: The environment cut the episode short.
-
-        Returns:
-            A future of the finished `Episode`. Its `status` says how it went; it never raises.
-
-        Raises:
-            UsageError: No episode is open.
-        """
-        if self._engine.is_inherited and self._engine.take is None:
-            return self._engine.inert()
-        self._open_take()
-        future = self._engine.end(terminated=terminated, truncated=truncated)
-        self._report()
-        return future
+        check_type("vector_index", vector_index, (int, NoneType), "a number")
+        check_type("worker", worker, (str, NoneType), "text")
+        settings = with_index(self._settings, vector_index, worker)
+        return Camera(self._engine, self._reporter, settings, self._opening, owner=self)
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
         """Wait until all that was handed over is encoded and on the disk.
@@ -382,8 +241,6 @@ class Recorder:
             timeout_s: Limit of the wait, in seconds. What is not finished by then goes on in the
                 background, and lies in `.rollcam/partial` if the process ends before.
         """
-        self._closed = True
-        _OPEN_RUNS.discard(self.run_id)
         if not self._engine.close(timeout_s):
             self._reporter.warn(
                 "close", f"films were not finished within {timeout_s:g} s", RecordingFailedWarning
@@ -401,66 +258,35 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _record(
-        self,
-        get: Callable[[], tuple[Any, bool]],
-        step: Step,
-        *,
-        terminated: bool,
-        truncated: bool,
-    ) -> bool:
-        if self._engine.is_inherited:
-            return False
-        take = self._open_take()
-        taken = self._intake.record(take, get, step)
-        if terminated or truncated:
-            context = self._engine.context.now()
-            take.mark_end(terminated=terminated, truncated=truncated, context=context)
-        self._report()
-        return taken
 
-    def _clear(self, root: Path) -> None:
+class _Opening:
+    """What happens once, before the first film: nothing, or the folder is cleared."""
+
+    def __init__(self, folder: Folder | None, reporter: Reporter, *, clear: bool) -> None:
+        self._folder = folder
+        self._reporter = reporter
+        self._is_due = clear and folder is not None
+
+    def __call__(self) -> None:
+        if not self._is_due or self._folder is None:
+            return
+        self._is_due = False
         try:
-            catalog.clear(root, spare=_OPEN_RUNS)
+            living = living_runs(self._folder.root, but=self._folder.claim.claim_id)
+            catalog.clear(self._folder.root, spare=living)
         except (RollcamError, OSError) as error:
             self._reporter.failed(type(error).__name__, error)
 
-    def _check_begin(self, path: Path | None) -> None:
-        if self._closed:
-            raise UsageError("begin() came after close(); make a new Recorder")
-        if self._engine.take is not None:
-            raise UsageError("begin() came while an episode is open; call end() before")
-        if path is None and self._engine.folder is None:
-            raise UsageError("this Recorder has no folder, so begin() needs a path")
 
-    def _open_take(self) -> Take:
-        if self._engine.take is None:
-            raise UsageError("no episode is open; call begin() before")
-        return self._engine.take
-
-    def _report(self) -> None:
-        if not self._engine.is_inherited:
-            self._reporter.report(self._engine)
+def _recovered(folder: Folder, reporter: Reporter) -> None:
+    """Finish what dead processes left in the folder; never in the way of a new recording."""
+    for path, error in recover(folder.root).problems:
+        reporter.later(
+            f"recovery:{path.name}", f"{path} could not be recovered: {error}", RollcamWarning
+        )
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SettingError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
-
-
-def _check_callable(name: str, value: Any, what: str) -> None:
-    if value is not None and not callable(value):
-        raise SettingError(f"{name} must be a callable {what}, not {value!r}")
-
-
-def _check_type(name: str, value: Any, types: tuple[type, ...], what: str) -> None:
-    is_number = isinstance(value, bool) and bool not in types
-    if not isinstance(value, types) or is_number:
-        raise SettingError(f"{name} must be {what}, not {value!r}")
-
-
-def _finish(engine: Engine, run_id: str) -> None:
-    _OPEN_RUNS.discard(run_id)
+def _finish(engine: Engine) -> None:
     if engine.is_inherited:
         return
     if not engine.close(CLOSE_S):

@@ -12,7 +12,8 @@ import pytest
 from rollcam.episode import Episode, EpisodeStatus
 from rollcam.errors import EpisodeNotFound, RollcamWarning, StoreError
 from rollcam.store import catalog, sidecar
-from rollcam.store.layout import HIDDEN, Folder
+from rollcam.store.layout import Folder
+from rollcam.store.names import HIDDEN
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 

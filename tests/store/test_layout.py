@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from rollcam.errors import SettingError, StoreError
-from rollcam.store.layout import (
-    HIDDEN,
-    MEDIA_SUFFIXES,
-    SIDECAR_SUFFIX,
-    STEPS_SUFFIX,
-    Folder,
-    NameTemplate,
-    clean_name,
-    write_atomically,
-)
+from rollcam.store.layout import Folder, NameTemplate, clean_name, write_atomically
+from rollcam.store.names import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
 
 SUFFIXES = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
 SURROGATE = "\udcff"  # how Python tells a byte that is no text

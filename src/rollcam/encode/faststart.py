@@ -46,6 +46,8 @@ class MediaFacts:
     """Of the file."""
     sha256: str
     """Of the file, in hex."""
+    last_s: float = 0.0
+    """When the last picture begins, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,14 @@ class Sample:
 
 
 def finish_film(
-    partial: Path, target: Path, *, end: int | None = None, n_encoded: int | None = None
+    partial: Path, target: Path | None, *, end: int | None = None, n_encoded: int | None = None
 ) -> MediaFacts:
     """Write the finished file of a fragmented film.
 
     Args:
         partial: The fragmented film, as `VideoEncoder` writes it; only read.
-        target: File to write; replaced if it exists.
+        target: File to write; replaced if it exists. `None` writes nothing, and returns what the
+            growing film itself is.
         end: Length of the film in ticks; `None` takes the end of the last picture.
         n_encoded: Pictures that have to be there; `None` takes what is there.
 
@@ -92,8 +95,12 @@ def finish_film(
                 )
             last = samples[-1]
             length = max(end or 0, last.time + (last.duration if end is None else 1))
-            digest, size = _write(target, head, samples, length, data)
-    return MediaFacts(head.width, head.height, len(samples), length / head.timescale, size, digest)
+            if target is None:
+                digest, size = hashlib.sha256(data).hexdigest(), len(data)
+            else:
+                digest, size = _write(target, head, samples, length, data)
+    length_s, last_s = length / head.timescale, last.time / head.timescale
+    return MediaFacts(head.width, head.height, len(samples), length_s, size, digest, last_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rollcam.episode import Episode
 from rollcam.errors import EpisodeNotFound, RollcamWarning, SidecarError, StoreError
 from rollcam.store import sidecar
-from rollcam.store.layout import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
+from rollcam.store.names import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
 
 _SUFFIXES = (SIDECAR_SUFFIX, STEPS_SUFFIX, *MEDIA_SUFFIXES)
 

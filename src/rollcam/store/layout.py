@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import string
@@ -12,15 +11,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from rollcam.errors import SettingError, StoreError
-
-HIDDEN = ".rollcam"
-"""Our own corner of a recordings folder."""
-SIDECAR_SUFFIX = ".meta.json"
-STEPS_SUFFIX = ".steps.json"
-MEDIA_SUFFIXES = (".mp4", ".cast", ".json")
+from rollcam.store.claim import Claim
+from rollcam.store.names import HIDDEN, claims_of, partials_of, taking
 
 _UNSAFE_IN_VALUE = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 _UNSAFE_IN_NAME = re.compile(r"[\x00-\x1f\x7f]" if os.name != "nt" else r'[<>:"|?*\\\x00-\x1f\x7f]')
@@ -30,8 +24,6 @@ _RESERVED = re.compile(
 )
 _LONG_SPEC = re.compile(r"[0-9]{3,}")
 _MAX_PART = 180
-_MAX_REFUSALS = 1000
-_NAME_ERRORS = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL)
 
 
 def clean_name(name: str) -> str:
@@ -74,7 +66,8 @@ class NameTemplate:
     """
 
     def __init__(self, template: str) -> None:
-        self._template = template
+        self.text = template
+        """What it was made from."""
         try:
             parsed = list(string.Formatter().parse(template))
         except ValueError as error:
@@ -116,41 +109,61 @@ def _formatted(value: Any, spec: str) -> str:
 
 
 class Folder:
-    """A recordings folder.
+    """A recordings folder that this process writes to.
+
+    Films grow in `.rollcam/partial/{claim_id}`; the claim says that their writer lives.
 
     Args:
         root: The folder that the user named; made when it does not exist.
+        run_id: The run that the films belong to.
 
     Raises:
         StoreError: It cannot be made, or not be written to.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], run_id: str = "") -> None:
         self.root = Path(os.path.abspath(root))
-        self._partials = self.root / HIDDEN / "partial"
-        self._claims = self.root / HIDDEN / "claims"
         try:
-            self.make()
-            with tempfile.TemporaryFile(dir=self._partials):
+            self._make()
+            with tempfile.TemporaryFile(dir=partials_of(self.root)):
                 pass
+            self.claim = Claim(claims_of(self.root), run_id, os.getpid())
         except (OSError, ValueError) as error:
             raise StoreError(
                 f"the recordings folder {self.root} cannot be written to: {error}. "
                 f"Choose another folder, or make this one writable."
             ) from error
 
+    @property
+    def growing(self) -> Path:
+        """Where the films of this process grow."""
+        return partials_of(self.root) / self.claim.claim_id
+
     def make(self) -> None:
         """Make the folder, and our own in it; again, if somebody deleted it meanwhile.
 
         Raises:
             OSError: It cannot be made.
+            StoreError: The claim on it cannot be held.
         """
-        for folder in (self._partials, self._claims):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._make()
+        self.claim.renew()
+        self.growing.mkdir(exist_ok=True)
+
+    def release(self, *, keep: bool = False) -> None:
+        """Say that this process writes here no more. May be called twice.
+
+        Args:
+            keep: Something was left behind; the claim stays as that of a dead process does, so that
+                whoever opens the folder next finishes it.
+        """
+        with contextlib.suppress(OSError):
+            self.growing.rmdir()
+        self.claim.release(keep=keep)
 
     def partial(self, episode_id: str, suffix: str) -> Path:
         """Return where the film of an episode grows."""
-        return self._partials / f"{episode_id}{suffix}"
+        return self.growing / f"{episode_id}{suffix}"
 
     def path(self, name: str, suffix: str) -> Path:
         """Return the path of one of an episode's files, whether it exists or not."""
@@ -170,38 +183,12 @@ class Folder:
             StoreError: Nothing can lie there: a file is in the way of a folder, or the path is too
                 long.
         """
-        name, claim = self._claim(wanted)
-        try:
+        with taking(self.root, wanted, self.claim.claim_id) as name:
             yield name
-        finally:
-            claim.unlink(missing_ok=True)
 
-    def _claim(self, wanted: str) -> tuple[str, Path]:
-        self.make()
-        try:
-            self.path(wanted, "").parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            if error.errno not in _NAME_ERRORS:
-                raise
-            raise StoreError(f"no film can lie at {wanted!r} in {self.root}: {error}") from error
-        attempt = 1
-        while True:
-            name = wanted if attempt == 1 else f"{wanted}_{attempt}"
-            attempt += 1
-            claim = self._claims / f"{quote(name, safe='')[-200:]}.name"
-            try:
-                os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            except FileExistsError:
-                continue
-            except PermissionError:
-                # Windows says so of a claim that is just being deleted.
-                if os.name != "nt" or attempt > _MAX_REFUSALS:
-                    raise
-                continue
-            suffixes = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
-            if not any(os.path.lexists(self.path(name, suffix)) for suffix in suffixes):
-                return name, claim
-            claim.unlink(missing_ok=True)
+    def _make(self) -> None:
+        for folder in (partials_of(self.root), claims_of(self.root)):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_atomically(target: Path, data: bytes, scratch: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from rollcam.episode import SCHEMA_VERSION, Episode, EpisodeStatus, Writer
 from rollcam.errors import SidecarError
-from rollcam.store.layout import SIDECAR_SUFFIX
+from rollcam.store.names import SIDECAR_SUFFIX
 
 MAX_BYTES = 4 * 2**20
 """A sidecar larger than this is not ours."""
@@ -55,11 +55,16 @@ _WORDS = {
 
 
 def to_json(episode: Episode) -> str:
-    """Return the sidecar's text, with gym's two words for the status beside ours.
+    """Return the sidecar's text.
 
     Where it would be larger than `MAX_BYTES`, the largest of the free-form fields are left out, and
     say so.
     """
+    return _fitting(as_dict(episode))
+
+
+def as_dict(episode: Episode) -> dict[str, Any]:
+    """Return what stands in the sidecar, with gym's two words for the status beside ours."""
     fields = {field.name: getattr(episode, field.name) for field in _FIELDS}
     # gym's VideoRecorder wrote these two, and its readers look for them.
     gym_words = {
@@ -71,7 +76,18 @@ def to_json(episode: Episode) -> str:
     unknown = episode.extra.get("writer")
     if isinstance(unknown, Mapping) and plain["writer"]:
         plain["writer"] = {**_plain(unknown), **plain["writer"]}
-    return _fitting(plain)
+    return plain
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """Return `value` on one line of JSON; what JSON cannot say is said in words."""
+    return json.dumps(_plain(value), separators=(",", ":"))
+
+
+def as_number(value: Any) -> float | None:
+    """Return a number as a sidecar writes it, the odd ones included; `None` for what is none."""
+    fits, number = _fit_number(value, float)
+    return float(number) if fits else None
 
 
 def from_json(text: str | bytes, *, where: Path | None = None) -> Episode:

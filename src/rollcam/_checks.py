@@ -1,0 +1,33 @@
+"""Checks of arguments: what came, and what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rollcam.errors import SettingError
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise `SettingError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise SettingError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_callable(name: str, value: Any, what: str) -> None:
+    """Raise `SettingError` unless `value` is `None` or can be called."""
+    if value is not None and not callable(value):
+        raise SettingError(f"{name} must be a callable {what}, not {value!r}")
+
+
+def check_type(name: str, value: Any, types: tuple[type, ...], what: str) -> None:
+    """Raise `SettingError` unless `value` is of one of `types`; a bool is no number."""
+    is_number = isinstance(value, bool) and bool not in types
+    if not isinstance(value, types) or is_number:
+        raise SettingError(f"{name} must be {what}, not {value!r}")
+
+
+def check_count(name: str, value: Any, what: str, *, at_least: int = 1) -> None:
+    """Raise `SettingError` unless `value` is a whole number of at least `at_least`."""
+    check_type(name, value, (int,), what)
+    if value < at_least:
+        raise SettingError(f"{name} must be at least {at_least}, not {value}")

@@ -1,0 +1,215 @@
+"""How the files of an episode get their names: film first, columns next, the sidecar last.
+
+The same for an episode that ended and for one that a dead process left. Before the first file gets
+its name, the whole sidecar stands in the journal, so that whoever comes after a kill in between knows
+what was meant, and finishes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rollcam.encode.faststart import MediaFacts
+from rollcam.episode import Episode, scalars_of
+from rollcam.errors import SettingError, StoreError
+from rollcam.store import sidecar
+from rollcam.store.layout import NameTemplate, clean_name, replace_patiently, write_atomically
+from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, taking
+
+logger = logging.getLogger("rollcam")
+
+Scratch = Callable[[str], Path]
+"""Returns a path for an extension, on the right file system, that nobody else uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """What kind of file a film is."""
+
+    suffix: str
+    """Extension of the file."""
+    content_type: str
+    """MIME type."""
+    codec: str
+    """Codec, as the sidecar names it."""
+    pix_fmt: str | None
+    """Pixel format; `None` for text."""
+    encoder_version: Mapping[str, Any]
+    """What made it."""
+
+
+@dataclass(slots=True)
+class Parcel:
+    """What is to be put in place."""
+
+    episode: Episode
+    """The facts; of the files they know nothing yet."""
+    template: NameTemplate | None = None
+    """How the files are named; `None` takes the episode's name."""
+    medium: Medium | None = None
+    """Kind of the film; `None` where there is none."""
+    media: MediaFacts | None = None
+    """The finished film, which lies at `scratch(medium.suffix)`."""
+    columns: Mapping[str, list[Any]] = field(default_factory=dict)
+    """Per-step columns."""
+    n_rows: int = 0
+    """Rows of the columns."""
+    wanted_name: str | None = None
+    """Set by `place`: the name that it should have had."""
+    name_error: Exception | None = None
+    """Set by `place`: why it could not have it."""
+
+
+def place(
+    root: Path,
+    claim_id: str,
+    parcel: Parcel,
+    scratch: Scratch,
+    *,
+    announce: Callable[[Episode], None] = lambda _: None,
+) -> Episode:
+    """Put an episode's files in place.
+
+    Args:
+        root: The recordings folder.
+        claim_id: Claim of the process that does it.
+        parcel: What is to be put in place.
+        scratch: For files that are being written.
+        announce: Called with the whole sidecar before the first file gets its name.
+
+    Returns:
+        The facts, those of the files included.
+
+    Raises:
+        OSError: The disk is full, or gone. Then the film lies at its scratch path again.
+    """
+    with contextlib.ExitStack() as stack:
+        name = _take_name(root, claim_id, parcel, stack)
+        episode = replace(parcel.episode, name=name, folder=root)
+        if parcel.media is None or parcel.medium is None:
+            write_sidecar(episode, scratch)
+            return episode
+        episode = with_media(episode, parcel.medium, parcel.media)
+        if parcel.columns:
+            episode = replace(episode, steps=name.rpartition("/")[2] + STEPS_SUFFIX)
+        announce(episode)
+        return _put(episode, parcel, scratch)
+
+
+def _put(episode: Episode, parcel: Parcel, scratch: Scratch) -> Episode:
+    """Rename the film to its name, then write columns and sidecar: all three, or none of them."""
+    target = episode.media_path
+    assert target is not None
+    assert parcel.medium is not None
+    replace_patiently(scratch(parcel.medium.suffix), target)
+    try:
+        episode = write_columns(episode, parcel.columns, parcel.n_rows, scratch)
+        write_sidecar(episode, scratch)
+    except BaseException:
+        if episode.steps_path is not None:
+            with contextlib.suppress(OSError):
+                episode.steps_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            replace_patiently(target, scratch(parcel.medium.suffix))
+        raise
+    return episode
+
+
+def with_media(episode: Episode, medium: Medium, media: MediaFacts) -> Episode:
+    """Return the facts with those of the film."""
+    return replace(
+        episode,
+        media=episode.name.rpartition("/")[2] + medium.suffix,
+        content_type=medium.content_type,
+        encoder_version=medium.encoder_version,
+        codec=medium.codec,
+        pix_fmt=medium.pix_fmt,
+        width=media.width,
+        height=media.height,
+        n_encoded=media.n_encoded,
+        duration_s=media.duration_s,
+        size_bytes=media.size_bytes,
+        sha256=media.sha256,
+    )
+
+
+def write_columns(
+    episode: Episode, columns: Mapping[str, list[Any]], n_rows: int, scratch: Scratch
+) -> Episode:
+    """Write the per-step columns; where there is no room for them, the film goes without."""
+    target = episode.steps_path
+    if target is None:
+        return episode
+    text = json.dumps(
+        {
+            "schema_version": 1,
+            "episode_id": episode.episode_id,
+            "fps": episode.fps,
+            "n_rows": n_rows,
+            "columns": {key: _finite(values) for key, values in columns.items()},
+        },
+        separators=(",", ":"),
+    )
+    try:
+        write_atomically(target, text.encode(), scratch(STEPS_SUFFIX))
+    except OSError as error:
+        logger.warning("%s goes without its step columns: %s", episode.name, error)
+        return replace(
+            episode, steps=None, reason=f"the step columns could not be written: {error}"
+        )
+    return episode
+
+
+def write_sidecar(episode: Episode, scratch: Scratch) -> None:
+    """Write the sidecar, which makes the episode a fact.
+
+    Raises:
+        OSError: The disk is full, or gone.
+    """
+    target = episode.sidecar_path
+    assert target is not None
+    write_atomically(target, sidecar.to_json(episode).encode(), scratch(SIDECAR_SUFFIX))
+
+
+def _take_name(root: Path, claim_id: str, parcel: Parcel, stack: contextlib.ExitStack) -> str:
+    """Take the name that the film should have; one that cannot be must not cost the film."""
+    try:
+        parcel.wanted_name = _name(parcel)
+        return stack.enter_context(taking(root, parcel.wanted_name, claim_id))
+    except (SettingError, StoreError) as error:
+        parcel.name_error, parcel.wanted_name = error, None
+        return stack.enter_context(taking(root, parcel.episode.episode_id, claim_id))
+
+
+def _name(parcel: Parcel) -> str:
+    episode = parcel.episode
+    if parcel.template is None:
+        return clean_name(episode.name)
+    writer = episode.writer
+    values = {
+        **{key: getattr(episode, key) for key in Episode.__dataclass_fields__},
+        "episode": episode.episode_index,
+        "pid": writer.pid if writer else None,
+        "host": writer.host if writer else None,
+        "worker": writer.worker if writer else None,
+        "vector_index": writer.vector_index if writer else None,
+        "segment": 0,
+        **scalars_of(episode.metadata),
+        **episode.final_info,
+        **episode.context_at_start,
+        **episode.context_at_end,
+    }
+    return clean_name(parcel.template.fill(values))
+
+
+def _finite(values: list[Any]) -> list[Any]:
+    """JSON knows no NaN; a value that is none becomes `null`."""
+    return [None if isinstance(v, float) and not np.isfinite(v) else v for v in values]

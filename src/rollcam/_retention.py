@@ -1,0 +1,79 @@
+"""Which films of a run stay: the keep policy, the disk budget, and what is still owed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from rollcam.capture.keep import KeepPolicy, keep_all, rejected
+from rollcam.episode import Episode
+
+
+def _owed_to_nobody(_episode: Episode) -> bool:
+    return False
+
+
+class Retention:
+    """Says, after each film, which ones go. Only films that this run made are ever named.
+
+    Args:
+        keep: Keep policy; `None` keeps all.
+        max_bytes: Bound of the films' files, media and per-step columns together; the oldest go
+            first, and the newest stays however large it is. `None` for no bound.
+        is_owed: Whether a sink still waits for a film; such a film stays until it does not.
+        earlier: Films of the same run that were there before.
+    """
+
+    def __init__(
+        self,
+        keep: KeepPolicy | None = None,
+        *,
+        max_bytes: int | None = None,
+        is_owed: Callable[[Episode], bool] = _owed_to_nobody,
+        earlier: Iterable[Episode] = (),
+    ) -> None:
+        self._keep = keep or keep_all
+        self._max_bytes = max_bytes
+        self._is_owed = is_owed
+        self._films = list(earlier)
+        self._due: list[Episode] = []
+
+    def losers(self, episode: Episode) -> list[Episode]:
+        """Return the films that have to go now that `episode` is finished.
+
+        Raises:
+            Exception: Whatever the keep policy raises.
+        """
+        try:
+            self._due += rejected(self._keep, episode)
+        finally:
+            if self._max_bytes is not None:
+                self._films.append(episode)
+        due = {film.episode_id for film in self._due}
+        self._films = [film for film in self._films if film.episode_id not in due]
+        self._due += self._over_budget()
+        now = [film for film in self._due if not self._is_owed(film)]
+        going = {film.episode_id for film in now}
+        self._due = [film for film in self._due if film.episode_id not in going]
+        return now
+
+    def _over_budget(self) -> list[Episode]:
+        if self._max_bytes is None:
+            return []
+        over = sum(map(size_of, self._films)) - self._max_bytes
+        losers = []
+        while over > 0 and len(self._films) > 1:
+            loser = self._films.pop(0)
+            losers.append(loser)
+            over -= size_of(loser)
+        return losers
+
+
+def size_of(episode: Episode) -> int:
+    """Return the bytes of an episode's film and columns, as they lie there now."""
+    total = 0
+    for path in (episode.media_path, episode.steps_path):
+        try:
+            total += path.stat().st_size if path is not None else 0
+        except OSError:
+            continue
+    return total

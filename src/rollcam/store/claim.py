@@ -1,0 +1,262 @@
+"""Who is writing: a claim is held by a living process, and let go by its death, however it died.
+
+A claim is two files in `.rollcam/claims`: `{claim_id}.lock`, on which the process holds a lock of
+the system's, and `{claim_id}.json`, which says who it is. The lock decides, never a process id and
+never a time-out: the system lets go of it when the process is gone. A forked child does not keep it
+alive: the library closes the child's copy (docs/decisions/0010-claims.md).
+
+A lock is decisive only where the kernel is the same. For a claim that was made elsewhere on a shared
+disk nothing is decided: it stands as unknown until somebody says that its host is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import socket
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ulid import ULID
+
+from rollcam.errors import StoreError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+_MAX_BYTES = 64 * 1024
+_ATTEMPTS = 20
+_MULTICAST_BIT = 1 << 40
+"""Set in what `uuid.getnode` returns when it found no network card and made a number up."""
+
+
+class Standing(StrEnum):
+    """How a claim stands."""
+
+    ALIVE = "alive"
+    """Its process lives."""
+    DEAD = "dead"
+    """Its process is gone."""
+    UNKNOWN = "unknown"
+    """It was made on another machine, or the disk knows no locks: nothing here can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds, or held, a claim."""
+
+    claim_id: str
+    """ULID of the claim."""
+    run_id: str
+    """The run that its films belong to."""
+    host: str
+    """Name of the machine."""
+    pid: int
+    """Process id there; told to people, never relied on."""
+    boot_id: str | None = None
+    """The kernel's id since it started, where the system has one."""
+    machine_id: str | None = None
+    """The machine's id, where the system has one."""
+
+
+class Claim:
+    """Says that this process is writing, for as long as it lives or until `release`.
+
+    Args:
+        folder: `.rollcam/claims` of the recordings folder.
+        run_id: The run that the films belong to.
+        pid: Id of this process.
+
+    Raises:
+        OSError: It cannot be written.
+        StoreError: The disk knows no locks.
+    """
+
+    def __init__(self, folder: Path, run_id: str, pid: int) -> None:
+        self._folder = folder
+        self.claim_id, self._lock = _new_lock(folder)
+        self.owner = Owner(
+            self.claim_id, run_id, socket.gethostname(), pid, boot_id(), machine_id()
+        )
+        try:
+            self._introduce()
+        except BaseException:
+            self.release()
+            raise
+
+    def renew(self) -> None:
+        """Put the claim back in place, should somebody have deleted the folder meanwhile.
+
+        Raises:
+            OSError: It cannot be written.
+            StoreError: The disk knows no locks.
+        """
+        if _lock_path(self._folder, self.claim_id).exists():
+            return
+        self._lock.release(force=True)
+        self.claim_id, self._lock = _new_lock(self._folder)
+        self.owner = replace(self.owner, claim_id=self.claim_id)
+        self._introduce()
+
+    def _introduce(self) -> None:
+        _info(self._folder, self.claim_id).write_text(json.dumps(asdict(self.owner)))
+
+    def release(self, *, keep: bool = False) -> None:
+        """Let go of the claim. May be called twice.
+
+        Args:
+            keep: Leave its files, as a process does that dies.
+        """
+        if keep:
+            self._lock.release(force=True)
+            return
+        with contextlib.suppress(OSError):
+            _info(self._folder, self.claim_id).unlink(missing_ok=True)
+        _remove_lock(self._folder, self.claim_id, self._lock)
+
+
+def _new_lock(folder: Path) -> tuple[str, BaseFileLock]:
+    # Somebody who looks for the dead may hold a new lock for a moment: another id, then.
+    for _ in range(_ATTEMPTS):
+        claim_id = str(ULID())
+        lock = _try_lock(_lock_path(folder, claim_id))
+        if lock is not None:
+            return claim_id, lock
+    raise StoreError(f"no claim could be locked in {folder}: others took each of {_ATTEMPTS}")
+
+
+def claim_ids(folder: Path) -> list[str]:
+    """Return the ids of the claims in `.rollcam/claims`, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted({p.stem for p in folder.iterdir() if p.suffix in (".lock", ".json")})
+
+
+def owner_of(folder: Path, claim_id: str) -> Owner | None:
+    """Return who made a claim; `None` when it does not say so in our words."""
+    try:
+        path = _info(folder, claim_id)
+        if path.stat().st_size > _MAX_BYTES:
+            return None
+        raw: Any = json.loads(path.read_bytes())
+        owner = Owner(
+            claim_id, str(raw["run_id"]), str(raw["host"]), int(raw["pid"]),
+            raw.get("boot_id"), raw.get("machine_id"),
+        )  # fmt: skip
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return owner
+
+
+@contextlib.contextmanager
+def looking_after(
+    folder: Path, claim_id: str, *, dead_hosts: Collection[str] = ()
+) -> Iterator[Standing]:
+    """Say how a claim stands; while it is `DEAD`, nobody else looks after what it left.
+
+    Args:
+        folder: `.rollcam/claims` of the recordings folder.
+        claim_id: Of the claim.
+        dead_hosts: Names of machines whose claims are dead, as somebody who knows says.
+    """
+    lock = None
+    standing = Standing.UNKNOWN
+    try:
+        # A folder that is not ours to write in, or a disk without locks, tells nothing.
+        with contextlib.suppress(OSError, StoreError):
+            if _lock_path(folder, claim_id).exists():
+                lock = _try_lock(_lock_path(folder, claim_id))
+                standing = Standing.ALIVE
+        if lock is not None:
+            standing = _of_the_unlocked(owner_of(folder, claim_id), dead_hosts)
+        yield standing
+    finally:
+        if lock is not None:
+            lock.release(force=True)
+
+
+def standing_of(folder: Path, claim_id: str) -> Standing:
+    """Say how a claim stands at this moment."""
+    with looking_after(folder, claim_id) as standing:
+        return standing
+
+
+def forget(folder: Path, claim_id: str) -> None:
+    """Remove the files of a dead claim; called within `looking_after`."""
+    for path in (_info(folder, claim_id), _lock_path(folder, claim_id)):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _of_the_unlocked(owner: Owner | None, dead_hosts: Collection[str]) -> Standing:
+    # Without a word about its owner nothing was written under it yet: the lock comes first.
+    if owner is None or owner.host in dead_hosts:
+        return Standing.DEAD
+    if owner.boot_id is not None and owner.boot_id == boot_id():
+        return Standing.DEAD  # the same kernel, which would know of a holder
+    # The same machine with another boot id was started anew since. Containers and clones may share a
+    # machine's id, but then not its name.
+    is_here = owner.machine_id is not None and owner.machine_id == machine_id()
+    return Standing.DEAD if is_here and owner.host == socket.gethostname() else Standing.UNKNOWN
+
+
+def _try_lock(path: Path) -> BaseFileLock | None:
+    from filelock import FileLock, Timeout
+
+    # Not thread-local: a recorder may be closed on another thread. Not soft: a file that merely
+    # exists would outlive its process.
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    except NotImplementedError as error:
+        raise StoreError(f"the disk under {path.parent} knows no locks: {error}") from error
+    return lock
+
+
+def _remove_lock(folder: Path, claim_id: str, lock: BaseFileLock) -> None:
+    path = _lock_path(folder, claim_id)
+    # Removed while it is held, so that nobody finds it free; Windows removes no open file.
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        lock.release(force=True)
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _lock_path(folder: Path, claim_id: str) -> Path:
+    return folder / f"{claim_id}.lock"
+
+
+def _info(folder: Path, claim_id: str) -> Path:
+    return folder / f"{claim_id}.json"
+
+
+@functools.cache
+def boot_id() -> str | None:
+    """Return the id that the running kernel gave itself when it started; Linux only."""
+    return _first_line("/proc/sys/kernel/random/boot_id")
+
+
+@functools.cache
+def machine_id() -> str | None:
+    """Return an id of this machine: the system's, else that of a network card."""
+    told = _first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id")
+    if told is not None:
+        return told
+    node = uuid.getnode()
+    return None if node & _MULTICAST_BIT else f"{node:012x}"
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

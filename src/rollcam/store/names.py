@@ -1,0 +1,146 @@
+"""Which files belong to a name, and how a name is taken for good, whoever else wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from ulid import ULID
+
+from rollcam.errors import StoreError
+from rollcam.store.claim import Standing, claim_ids, looking_after, owner_of, standing_of
+
+HIDDEN = ".rollcam"
+"""Our own corner of a recordings folder."""
+SIDECAR_SUFFIX = ".meta.json"
+STEPS_SUFFIX = ".steps.json"
+MEDIA_SUFFIXES = (".mp4", ".cast", ".json")
+ALL_SUFFIXES = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
+
+_MAX_REFUSALS = 1000
+_NAME_ERRORS = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL)
+
+
+def partials_of(root: Path) -> Path:
+    """Return where films grow, in a folder for each claim."""
+    return root / HIDDEN / "partial"
+
+
+def claims_of(root: Path) -> Path:
+    """Return where claims lie: those of processes, and those on names."""
+    return root / HIDDEN / "claims"
+
+
+def living_runs(root: Path, *, but: str | None = None) -> set[str]:
+    """Return the runs that somebody writes, or may write: all but those that are surely dead.
+
+    Args:
+        root: The recordings folder.
+        but: A claim that does not count.
+    """
+    claims = claims_of(root)
+    living = set()
+    for claim_id in claim_ids(claims):
+        owner = owner_of(claims, claim_id)
+        is_counted = owner is not None and claim_id != but
+        if owner is not None and is_counted and standing_of(claims, claim_id) != Standing.DEAD:
+            living.add(owner.run_id)
+    return living
+
+
+@contextlib.contextmanager
+def taking(root: Path, wanted: str, claim_id: str) -> Iterator[str]:
+    """Take `wanted`, or `wanted_2`, ... for as long as files are put in place.
+
+    Args:
+        root: The recordings folder.
+        wanted: A name as `clean_name` returns it.
+        claim_id: Claim of the process that takes it.
+
+    Raises:
+        StoreError: Nothing can lie there: a file is in the way of a folder, or the path is too long.
+    """
+    name, mark = _take(root, wanted, claim_id)
+    try:
+        yield name
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def forget_names(root: Path, claim_id: str) -> None:
+    """Set free the names that a dead process was about to use; called within `looking_after`."""
+    for mark in claims_of(root).glob("*.name"):
+        with contextlib.suppress(OSError):
+            if _holder(mark) == claim_id:
+                mark.unlink(missing_ok=True)
+
+
+def _take(root: Path, wanted: str, claim_id: str) -> tuple[str, Path]:
+    claims = claims_of(root)
+    claims.mkdir(parents=True, exist_ok=True)
+    try:
+        (root / wanted).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in _NAME_ERRORS:
+            raise
+        raise StoreError(f"no film can lie at {wanted!r} in {root}: {error}") from error
+    n_refusals = 0
+    attempt = 1
+    while True:
+        name = wanted if attempt == 1 else f"{wanted}_{attempt}"
+        mark = claims / f"{quote(name, safe='')[-200:]}.name"
+        try:
+            _make_mark(mark, claim_id)
+        except FileExistsError:
+            if not _set_free(claims, mark):
+                attempt += 1
+            continue
+        except PermissionError:
+            # Windows says so of a file that is just being deleted.
+            n_refusals += 1
+            if os.name != "nt" or n_refusals > _MAX_REFUSALS:
+                raise
+            continue
+        if not any(os.path.lexists(f"{root / name}{suffix}") for suffix in ALL_SUFFIXES):
+            return name, mark
+        mark.unlink(missing_ok=True)
+        attempt += 1
+
+
+def _make_mark(mark: Path, claim_id: str) -> None:
+    """Make the file with its content in one step, so that nobody ever finds it empty."""
+    scratch = mark.with_name(f"{ULID()}.tmp")
+    scratch.write_text(claim_id)
+    try:
+        os.link(scratch, mark)
+    except FileExistsError:
+        raise
+    except OSError:  # the file system has no hard links
+        with open(mark, "x") as file:
+            file.write(claim_id)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _set_free(claims: Path, mark: Path) -> bool:
+    """Remove the mark of a dead process; say whether the name may be tried again."""
+    holder = _holder(mark)
+    if holder is None:
+        return not mark.exists()
+    with looking_after(claims, holder) as standing:
+        # Looked at again: while nobody looked after the dead, somebody else may have taken it.
+        if standing is Standing.DEAD and _holder(mark) == holder:
+            mark.unlink(missing_ok=True)
+            return True
+    return not mark.exists()
+
+
+def _holder(mark: Path) -> str | None:
+    try:
+        return mark.read_text(encoding="ascii")[:100] or None
+    except (OSError, UnicodeDecodeError):
+        return None
