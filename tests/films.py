@@ -160,7 +160,7 @@ def check_tidy(folder: Path) -> None:
         paths = (episode.sidecar_path, episode.media_path, episode.steps_path)
         known |= {path.name for path in paths if path is not None}
     found = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert found <= known
+    assert found <= known, found - known
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:

@@ -231,7 +231,7 @@ def test_an_encoder_that_does_not_open_at_the_size(
 
 def growing(folder: Path) -> list[Path]:
     """Films in the making that hold something."""
-    paths = [*folder.glob(".rollcam/partial/*.mp4"), *folder.glob(f"{name_of(0)}.mp4")]
+    paths = [*folder.glob(".rollcam/partial/*/*.mp4"), *folder.glob(f"{name_of(0)}.mp4")]
     return [path for path in paths if path.stat().st_size]
 
 

@@ -88,7 +88,7 @@ def test_a_growing_film_plays_with_every_frame_so_far(browser: Browser, tmp_path
     for index in range(60):
         recorder.frame(barcode.draw(index))
     assert recorder.flush(timeout_s=60)
-    [growing] = (tmp_path / ".rollcam" / "partial").glob("*.mp4")
+    [growing] = (tmp_path / ".rollcam" / "partial").glob("*/*.mp4")
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(growing.read_bytes())
     recorder.close()

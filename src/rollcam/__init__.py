@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rollcam._version import __version__
 
 if TYPE_CHECKING:
+    from rollcam._camera import Camera
+    from rollcam._context import set_context
     from rollcam.capture.keep import keep_all, keep_best, keep_failures, keep_last, keep_worst
     from rollcam.capture.triggers import capped_cubic, every, on_demand
     from rollcam.episode import Episode, EpisodeStatus
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from rollcam.integrations.gymnasium import RecordVideo
     from rollcam.integrations.legacy_gym import VideoRecorder
     from rollcam.recorder import Recorder
+    from rollcam.recovery import Recovery, recover
 
 _HOMES = {
+    "Camera": "rollcam._camera",
     "CodecUnavailable": "rollcam.errors",
     "Episode": "rollcam.episode",
     "EpisodeStatus": "rollcam.episode",
@@ -37,6 +41,7 @@ _HOMES = {
     "MissingDependencyError": "rollcam.errors",
     "RecordVideo": "rollcam.integrations.gymnasium",
     "Recorder": "rollcam.recorder",
+    "Recovery": "rollcam.recovery",
     "RenderModeError": "rollcam.errors",
     "RollcamError": "rollcam.errors",
     "RollcamWarning": "rollcam.errors",
@@ -52,9 +57,12 @@ _HOMES = {
     "keep_last": "rollcam.capture.keep",
     "keep_worst": "rollcam.capture.keep",
     "on_demand": "rollcam.capture.triggers",
+    "recover": "rollcam.recovery",
+    "set_context": "rollcam._context",
 }
 
 __all__ = [
+    "Camera",
     "CodecUnavailable",
     "Episode",
     "EpisodeStatus",
@@ -62,6 +70,7 @@ __all__ = [
     "MissingDependencyError",
     "RecordVideo",
     "Recorder",
+    "Recovery",
     "RenderModeError",
     "RollcamError",
     "RollcamWarning",
@@ -78,6 +87,8 @@ __all__ = [
     "keep_last",
     "keep_worst",
     "on_demand",
+    "recover",
+    "set_context",
 ]
 
 

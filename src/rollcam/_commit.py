@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rollcam._place import Parcel, place, with_media, write_sidecar
-from rollcam._take import Take
+from rollcam._take import FINISHED, Take
 from rollcam.episode import Episode
 from rollcam.store.layout import Folder, replace_patiently
 
@@ -33,7 +33,7 @@ def commit(folder: Folder | None, take: Take, episode: Episode, *, with_film: bo
     own = folder  # for the type checker: closures do not see the assertion
 
     def scratch(suffix: str) -> Path:
-        return own.partial(episode.episode_id, f".finished{suffix}")
+        return own.partial(episode.episode_id, FINISHED + suffix)
 
     parcel = Parcel(episode, take.template)
     film = take.film
@@ -43,7 +43,10 @@ def commit(folder: Folder | None, take: Take, episode: Episode, *, with_film: bo
             parcel.media = film.finish(take.n_captured, scratch)
             parcel.medium = film.medium
             parcel.columns, parcel.n_rows = take.columns, take.n_captured
-        episode = place(folder.root, folder.claim.claim_id, parcel, scratch, announce=take.announce)
+        episode = place(
+            folder.root, folder.claim.claim_id, parcel, scratch,
+            announce=take.announce, make_room=folder.spend_reserve,
+        )  # fmt: skip
     finally:
         take.wanted_name, take.name_error = parcel.wanted_name, parcel.name_error
         if film.medium is not None and film.partial is not None and film.partial.exists():

@@ -325,7 +325,7 @@ class Engine:
 
     def _postponed(self, take: Take, episode: Episode, cause: OSError) -> Episode:
         """The film is whole, and the disk does not take it now: it stays where it grew."""
-        if take.at_path is not None or take.film.n_frames == 0 or take.journal is None:
+        if take.at_path is not None or take.journal is None or not take.lies_somewhere:
             return self._failed(take, episode, cause)
         take.film.close()
         self._n_unfinished += 1

@@ -75,6 +75,7 @@ def place(
     scratch: Scratch,
     *,
     announce: Callable[[Episode], None] = lambda _: None,
+    make_room: Callable[[], None] = lambda: None,
 ) -> Episode:
     """Put an episode's files in place.
 
@@ -84,6 +85,7 @@ def place(
         parcel: What is to be put in place.
         scratch: For files that are being written.
         announce: Called with the whole sidecar before the first file gets its name.
+        make_room: Called when there is no room for the sidecar; it is tried once more then.
 
     Returns:
         The facts, those of the files included.
@@ -95,16 +97,18 @@ def place(
         name = _take_name(root, claim_id, parcel, stack)
         episode = replace(parcel.episode, name=name, folder=root)
         if parcel.media is None or parcel.medium is None:
-            write_sidecar(episode, scratch)
+            _write_somehow(episode, scratch, make_room)
             return episode
         episode = with_media(episode, parcel.medium, parcel.media)
         if parcel.columns:
             episode = replace(episode, steps=name.rpartition("/")[2] + STEPS_SUFFIX)
         announce(episode)
-        return _put(episode, parcel, scratch)
+        return _put(episode, parcel, scratch, make_room)
 
 
-def _put(episode: Episode, parcel: Parcel, scratch: Scratch) -> Episode:
+def _put(
+    episode: Episode, parcel: Parcel, scratch: Scratch, make_room: Callable[[], None]
+) -> Episode:
     """Rename the film to its name, then write columns and sidecar: all three, or none of them."""
     target = episode.media_path
     assert target is not None
@@ -112,7 +116,7 @@ def _put(episode: Episode, parcel: Parcel, scratch: Scratch) -> Episode:
     replace_patiently(scratch(parcel.medium.suffix), target)
     try:
         episode = write_columns(episode, parcel.columns, parcel.n_rows, scratch)
-        write_sidecar(episode, scratch)
+        _write_somehow(episode, scratch, make_room)
     except BaseException:
         if episode.steps_path is not None:
             with contextlib.suppress(OSError):
@@ -177,6 +181,14 @@ def write_sidecar(episode: Episode, scratch: Scratch) -> None:
     target = episode.sidecar_path
     assert target is not None
     write_atomically(target, sidecar.to_json(episode).encode(), scratch(SIDECAR_SUFFIX))
+
+
+def _write_somehow(episode: Episode, scratch: Scratch, make_room: Callable[[], None]) -> None:
+    try:
+        write_sidecar(episode, scratch)
+    except OSError:
+        make_room()
+        write_sidecar(episode, scratch)
 
 
 def _take_name(root: Path, claim_id: str, parcel: Parcel, stack: contextlib.ExitStack) -> str:

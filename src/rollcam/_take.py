@@ -19,6 +19,9 @@ from rollcam.store.layout import NameTemplate
 
 _MAX_ACTION_SIZE = 16
 
+FINISHED = ".finished"
+"""Stands before the extension of a file that is finished and has not got its name yet."""
+
 
 @dataclass(slots=True)
 class Take:
@@ -78,6 +81,14 @@ class Take:
         """Have something written into the journal with the next frame, or at the end."""
         if self.at_path is None:
             self.unlogged.append((kind, values))
+
+    @property
+    def lies_somewhere(self) -> bool:
+        """Whether the film is still where it grew, or was finished."""
+        grew, medium = self.film.partial, self.film.medium
+        if grew is None or medium is None:
+            return False
+        return grew.exists() or grew.with_suffix(FINISHED + medium.suffix).exists()
 
     def announce(self, episode: Episode) -> None:
         """Write into the journal what is about to be put in place."""

@@ -20,19 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from rollcam._place import Medium, Parcel, place, write_columns, write_sidecar
-from rollcam._take import add_row
+from rollcam._take import FINISHED, add_row
 from rollcam.encode.cast_read import finish_cast, read_cast
 from rollcam.encode.faststart import MediaFacts, finish_film
 from rollcam.encode.timeline import as_rate
 from rollcam.episode import Episode, EpisodeStatus, scalars_of
 from rollcam.errors import MediaError, RollcamError, SettingError, SidecarError, StoreError
 from rollcam.store import claim, journal, sidecar
-from rollcam.store.layout import NameTemplate
+from rollcam.store.layout import RESERVE, NameTemplate
 from rollcam.store.names import claims_of, forget_names, partials_of
 
 logger = logging.getLogger("rollcam")
 
-_SCRATCH = ".finished"
 _FILM_SUFFIXES = (".mp4", ".cast")
 _MINIMAL = Episode(episode_id="", run_id="", name="", status=EpisodeStatus.TRUNCATED_BY_CRASH)
 _MARGIN_S = Fraction(1, 1_000_000)
@@ -104,7 +103,7 @@ def _look_after(root: Path, claim_id: str, dead_hosts: Collection[str], done: Re
 
 def _finish_all(root: Path, claim_id: str, growing: Path, done: Recovery) -> None:
     """Finish each film of a dead process. Each has its journal; one whose journal is gone, too."""
-    names = {path.name.partition(".")[0] for path in growing.iterdir()}
+    names = {path.name.partition(".")[0] for path in growing.iterdir() if path.name != RESERVE}
     for episode_id in sorted(names):
         leftover = _Leftover(root, claim_id, growing, episode_id)
         try:
@@ -119,6 +118,7 @@ def _finish_all(root: Path, claim_id: str, growing: Path, done: Recovery) -> Non
             done.recovered.append(episode)
             logger.info("recovered %s: %d frames", episode.name, episode.n_frames)
     with contextlib.suppress(OSError):
+        (growing / RESERVE).unlink(missing_ok=True)
         growing.rmdir()
 
 
@@ -162,7 +162,7 @@ class _Leftover:
         return journal.read_journal(path)
 
     def _scratch(self, suffix: str) -> Path:
-        return self._growing / f"{self._id}{_SCRATCH}{suffix}"
+        return self._growing / f"{self._id}{FINISHED}{suffix}"
 
     def _placed(self, told: journal.Journalled) -> Episode | None:
         """Complete what was being put in place; `None` when the film did not get its name yet."""

@@ -115,7 +115,7 @@ def test_a_child_says_nothing_of_its_parents_troubles(tmp_path: Path) -> None:
         recorder.begin()
         recorder.frame(barcode.draw(0))
         recorder.end().result(timeout=20)
-        recorder._engine._worker.flush(20)  # the public one would tell of it
+        recorder._engine.flush(20)  # the public one would tell of it
         pid = os.fork()
         if pid == 0:
             recorder.close()

@@ -29,7 +29,8 @@ def take(folder: Folder, wanted: str) -> str:
 
 
 def claims(folder: Folder) -> list[str]:
-    return sorted(path.name for path in (folder.root / HIDDEN / "claims").iterdir())
+    """The names that are being taken."""
+    return sorted(path.name for path in (folder.root / HIDDEN / "claims").glob("*.name"))
 
 
 class TestCleanName:
@@ -207,6 +208,7 @@ class TestFolder:
         folder = Folder(tmp_path / "a" / "ü b" / "videos")
         assert folder.root == tmp_path / "a" / "ü b" / "videos"
         assert sorted(p.name for p in folder.root.iterdir()) == [HIDDEN]
+        folder.make()
         assert folder.partial("01JD", ".mp4").parent.is_dir()
         assert list(folder.partial("01JD", ".mp4").parent.iterdir()) == []
         assert Folder(folder.root).root == folder.root
@@ -391,8 +393,8 @@ class TestProcesses:
         assert holder.stdout.readline() == "ep\n"
         holder.kill()
         holder.communicate(timeout=60)
+        assert take(folder, "ep") == "ep"
         assert take(folder, "ep") == "ep_2"
-        assert take(folder, "ep") == "ep_3"
 
 
 class TestWriteAtomically:

@@ -17,6 +17,7 @@ _VERBS = {
     "check": "rollcam.cli.media",
     "ls": "rollcam.cli.browse",
     "record": "rollcam.cli.record",
+    "recover": "rollcam.cli.recover",
     "show": "rollcam.cli.browse",
     "transcode": "rollcam.cli.media",
 }

@@ -24,6 +24,9 @@ _RESERVED = re.compile(
 )
 _LONG_SPEC = re.compile(r"[0-9]{3,}")
 _MAX_PART = 180
+_RESERVE_BYTES = 16 * 1024
+RESERVE = "reserve"
+"""File of zeros beside the growing films: room for the sidecar that says that the disk was full."""
 
 
 def clean_name(name: str) -> str:
@@ -149,6 +152,16 @@ class Folder:
         self._make()
         self.claim.renew()
         self.growing.mkdir(exist_ok=True)
+        reserve = self.growing / RESERVE
+        if not reserve.exists():
+            # A disk that is full already has no reserve; its films say so themselves.
+            with contextlib.suppress(OSError):
+                reserve.write_bytes(bytes(_RESERVE_BYTES))
+
+    def spend_reserve(self) -> None:
+        """Make room for a sidecar on a full disk."""
+        with contextlib.suppress(OSError):
+            (self.growing / RESERVE).unlink(missing_ok=True)
 
     def release(self, *, keep: bool = False) -> None:
         """Say that this process writes here no more. May be called twice.
@@ -157,6 +170,7 @@ class Folder:
             keep: Something was left behind; the claim stays as that of a dead process does, so that
                 whoever opens the folder next finishes it.
         """
+        self.spend_reserve()
         with contextlib.suppress(OSError):
             self.growing.rmdir()
         self.claim.release(keep=keep)
