@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from rollcam.encode.cast_read import read_cast
+from rollcam.store.journal import SUFFIX
+from rollcam.store.layout import RESERVE
 from tests import barcode
 from tests.process.scripts import run
 
@@ -18,12 +20,11 @@ TRIALS = 8
 
 def the_partial(folder: Path, suffix: str = ".mp4") -> Path:
     """The one film in the making; nothing else may look like a film."""
-    found, _ = sorted(
-        (folder / ".rollcam" / "partial").glob("*/*"), key=lambda p: p.suffix == ".journal"
-    )
-    assert found.suffix == suffix
+    found = [p for p in (folder / ".rollcam" / "partial").glob("*/*") if p.name != RESERVE]
+    growing, _journal = sorted(found, key=lambda path: path.suffix == SUFFIX)
+    assert growing.suffix == suffix
     assert [path for path in folder.iterdir() if path.name != ".rollcam"] == []
-    return found
+    return growing
 
 
 @pytest.mark.parametrize("codec", ["h264", "vp9", "av1"])

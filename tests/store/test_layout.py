@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rollcam.errors import SettingError, StoreError
-from rollcam.store.layout import Folder, NameTemplate, clean_name, write_atomically
+from rollcam.store.layout import RESERVE, Folder, NameTemplate, clean_name, write_atomically
 from rollcam.store.names import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
 
 SUFFIXES = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
@@ -210,7 +210,7 @@ class TestFolder:
         assert sorted(p.name for p in folder.root.iterdir()) == [HIDDEN]
         folder.make()
         assert folder.partial("01JD", ".mp4").parent.is_dir()
-        assert list(folder.partial("01JD", ".mp4").parent.iterdir()) == []
+        assert [p.name for p in folder.partial("01JD", ".mp4").parent.iterdir()] == [RESERVE]
         assert Folder(folder.root).root == folder.root
 
     def test_stays_where_it_was_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

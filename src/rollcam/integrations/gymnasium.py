@@ -70,6 +70,8 @@ class RecordVideo(
         mode: `"train"` or `"eval"`.
         info_keys: Keys of `info` that become columns of the per-step file.
         on_finished: Called with each finished `Episode`, on a background thread.
+        max_bytes: Bound of this run's files; the oldest films go first.
+        run_id: The run that the films belong to; default: a new one.
 
     Raises:
         RenderModeError: The render mode gives nothing that can be filmed.
@@ -102,6 +104,8 @@ class RecordVideo(
         mode: Mode = "train",
         info_keys: tuple[str, ...] = (),
         on_finished: EpisodeCallback | None = None,
+        max_bytes: int | None = None,
+        run_id: str | None = None,
     ) -> None:
         # What holds the trainer (context, callbacks, metadata) is not part of the spec, and nothing
         # is copied: a bound method would bring a copy of its whole object.
@@ -124,6 +128,8 @@ class RecordVideo(
             name=name,
             resume=resume,
             mode=mode,
+            max_bytes=max_bytes,
+            run_id=run_id,
         )
         gym.Wrapper.__init__(self, env)
         _check_render_mode(env)
@@ -160,10 +166,13 @@ class RecordVideo(
             "mode": mode,
             "info_keys": info_keys,
             "on_finished": on_finished,
+            "max_bytes": max_bytes,
+            "run_id": run_id,
             "env_id": env.spec.id if env.spec else type(env.unwrapped).__name__,
             "env_spec": _spec_of(env),
         }
         self._recorder: Recorder | None = Recorder(self.video_folder, **self._settings)
+        self._settings["run_id"] = self._recorder.run_id  # also of one that is made after `close`
 
     @property
     def recorded_frames(self) -> range:
@@ -176,7 +185,7 @@ class RecordVideo(
         pass
 
     def set_context(self, **values: Any) -> None:
-        """Tell the trainer's counters as they stand now; see `Recorder.set_context`."""
+        """Tell this recorder the trainer's counters; `rollcam.set_context` tells them to all."""
         if self._recorder is not None:
             self._recorder.set_context(**values)
 
