@@ -46,9 +46,9 @@ TODO = {
     "it stands for several.",
     "SidecarError": "Leave a foreign file alone, get a broken one back from a copy, or update "
     "Rollcam for a newer one; the film itself plays without it.",
-    "SinkError": "Nothing, as a rule: the film stays in the folder and is sent again later, also by "
-    "`rollcam publish`. If it goes on, read the reason in `rollcam status`.",
-    "SinkRefused": "Mend what the message names, then send again with `rollcam publish`.",
+    "SinkError": "Wait: the film stays in the folder and is sent again, and the message says what the "
+    "tracker answered.",
+    "SinkRefused": "Mend what the message names, and send the film again.",
     "RollcamWarning": "Filter this one to silence, or to raise, all of Rollcam's warnings.",
     "FrameMendedWarning": "Render `(H, W, 3)` uint8 RGB of one size to be rid of it; the film is "
     "whole either way.",
