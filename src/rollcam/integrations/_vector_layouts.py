@@ -57,7 +57,7 @@ class View:
     Args:
         films: Begins and ends them.
         indices: The sub-environments that they show.
-        tiles: Joins their frames; `None` where there is only one.
+        tiles: Joins their frames; `None` for separate films.
     """
 
     def __init__(self, films: EnvFilms, indices: tuple[int, ...], tiles: Tiles | None) -> None:
@@ -74,9 +74,13 @@ class View:
 
     def renderer(self, shown: Mapping[int, Shown]) -> Render:
         """Return what makes this view's picture."""
-        if self.tiles is None:
-            return shown[self.clock].render
-        tiles, renders = self.tiles, [shown[index].render for index in self.indices]
+        renders = [shown[index].render for index in self.indices]
+        tiles = self.tiles
+        if tiles is None:
+            return renders[0]
+        if len(renders) == 1:  # the frame as it is
+            tiles.rows = tiles.columns = 1
+            return renders[0]
         return lambda: tiles.join([render() for render in renders])
 
 

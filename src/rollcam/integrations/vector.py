@@ -100,7 +100,8 @@ class RecordVideo(
         gc_trigger: Called with the number of the episode when a film ends; `True` collects garbage.
             Default: never, as films leave none.
         layout: `"tiled"` or `"separate"`.
-        env_indices: The sub-environments that may be filmed; default all.
+        env_indices: The sub-environments that may be filmed; default all. Tiled, the first of them
+            takes the part of sub-environment 0.
         record_in: `"parent"`, or `"workers"`: with `AsyncVectorEnv` and `layout="separate"`, each
             child films itself, so that no frame crosses a pipe. `keep`, `on_finished` and the
             triggers are sent to the children (by cloudpickle) and run there, a copy in each: a
@@ -209,6 +210,7 @@ class RecordVideo(
         self.frames_per_sec = input_fps(fps, self.metadata)
         self.render_history: list[RenderFrame] = []
         """Always empty: list modes are not filmed."""
+        self._clock = indices[0] if is_tiled else 0
         self.has_autoreset = False
         self.step_id = -1
         self.episode_id = -1
@@ -293,9 +295,9 @@ class RecordVideo(
         mask = mask_of(options, self.num_envs)
         self._before()
         obs, infos = self.env.reset(seed=seed, options=options)
-        if mask is None or mask[0]:
+        if mask is None or mask[self._clock]:
             self.episode_id += 1
-            # Gymnasium forgets it at any reset, and then miscounts the episodes of sub-environment 0.
+            # Gymnasium forgets it at any reset, and then miscounts episodes.
             self.has_autoreset = False
         if self._filming is not None:
             seeds = seeds_of(seed, self.num_envs)
@@ -310,7 +312,7 @@ class RecordVideo(
         obs, rewards, terminations, truncations, infos = self.env.step(actions)
         self.step_id += 1
         terminated, truncated = bools(terminations), bools(truncations)
-        is_done = terminated[0] or truncated[0]
+        is_done = terminated[self._clock] or truncated[self._clock]
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self.episode_id += self.has_autoreset
             self.has_autoreset = is_done
@@ -392,9 +394,9 @@ class RecordVideo(
             ]
         else:
             recorder = Recorder(**settings, **source.about())
-            only = indices[0] if len(indices) == 1 else None
-            films = EnvFilms(recorder.camera(vector_index=only), 0, plan)
-            views = [View(films, indices, None if indices == (0,) else self._tiles)]
+            only = self._clock if len(indices) == 1 else None
+            films = EnvFilms(recorder.camera(vector_index=only), self._clock, plan)
+            views = [View(films, indices, self._tiles)]
         self._recorder = recorder
         return Filming(views, source, self.autoreset_mode)
 
