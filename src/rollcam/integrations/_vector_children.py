@@ -53,19 +53,20 @@ class Children:
         """
         names = {i: Installer(self._name, make, settings[i]) for i in self.indices}
         answers = self._call({i: (name, ("hello",)) for i, name in names.items()}, ANSWER_S)
-        return {i: _checked(answer) for i, answer in answers.items()}
+        return {i: _checked(answer, _NO_ENV) for i, answer in answers.items()}
 
     def ask(
-        self, asked: Mapping[int, tuple[Any, ...]], timeout_s: float = ANSWER_S
+        self, asked: Mapping[int, tuple[Any, ...]], timeout_s: float | None = None
     ) -> dict[int, Answer]:
         """Call what was installed, in several children at once.
 
         Args:
             asked: Arguments of the call, for each child.
-            timeout_s: Limit of the wait for all the answers, in seconds.
+            timeout_s: Limit of the wait for all the answers, in seconds; default `ANSWER_S`.
         """
-        answers = self._call({i: (self._name, args) for i, args in asked.items()}, timeout_s)
-        return {i: _checked(answer) for i, answer in answers.items()}
+        limit_s = ANSWER_S if timeout_s is None else timeout_s
+        answers = self._call({i: (self._name, args) for i, args in asked.items()}, limit_s)
+        return {i: _checked(answer, _NO_ANSWER) for i, answer in answers.items()}
 
     def render(self, indices: Collection[int]) -> dict[int, Answer]:
         """Call `render` where nothing could be installed."""
@@ -89,7 +90,7 @@ class Children:
                 except (OSError, AttributeError) as error:  # Gymnasium puts None for a dead one
                     answers[index] = (False, f"its process has ended ({type(error).__name__})")
             for index, pipe in list(waiting.items()):
-                answers[index] = _received(pipe, deadline, timeout_s)
+                answers[index] = _received(pipe, deadline)
                 if answers[index] is not _TOO_LATE:
                     del waiting[index]
         finally:
@@ -139,10 +140,12 @@ class LateAnswers:
         return getattr(self._pipe, name)
 
 
+_NO_ENV = "its worker keeps its environment where Rollcam does not find it"
+_NO_ANSWER = "something else answered: a call of the vector environment had failed before"
 _TOO_LATE: Answer = (False, "no answer in time")
 
 
-def _received(pipe: Any, deadline: float, timeout_s: float) -> Answer:
+def _received(pipe: Any, deadline: float) -> Answer:
     try:
         if not pipe.poll(_left(deadline)):
             return _TOO_LATE
@@ -154,14 +157,14 @@ def _received(pipe: Any, deadline: float, timeout_s: float) -> Answer:
     return (True, value) if is_alive else (False, "its worker ended with an error")
 
 
-def _checked(answer: Answer) -> Answer:
-    """Return what was installed answered; anything else comes from a worker that did not let us in."""
+def _checked(answer: Answer, otherwise: str) -> Answer:
+    """Return what was installed answered; where something else answered, the reason is `otherwise`."""
     is_fine, value = answer
     if not is_fine:
         return answer
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], bool):
         return value
-    return False, "its worker keeps its environment where Rollcam does not find it"
+    return False, otherwise
 
 
 def _left(deadline: float | None) -> float | None:
