@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from ulid import ULID
 
@@ -17,7 +17,7 @@ from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
 from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
-from rollcam.errors import RollcamWarning, SettingError, require
+from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
 from rollcam.recorder import Recorder
 from rollcam.store.catalog import clear
 from rollcam.store.names import living_runs
@@ -25,6 +25,13 @@ from rollcam.store.names import living_runs
 require("gymnasium", extra="gymnasium")
 
 import gymnasium as gym  # noqa: E402 - only after `require` said what to install
+
+if not hasattr(gym.vector, "AutoresetMode"):
+    raise MissingDependencyError(
+        f"vector environments are filmed with Gymnasium 1.1 or newer; this is {gym.__version__}. "
+        f'Install it with: pip install "gymnasium>=1.1"'
+    )
+
 import numpy as np  # noqa: E402
 from gymnasium.core import ActType, ObsType, RenderFrame  # noqa: E402
 from gymnasium.vector import (  # noqa: E402
@@ -64,11 +71,15 @@ RecordIn = Literal["parent", "workers"]
 _MAX_THREADS = 4
 
 
-class RecordVideo(
-    VectorWrapper[ObsType, ActType, ObsType, ActType, np.ndarray],
-    Generic[ObsType, ActType],
-    gym.utils.RecordConstructorArgs,
-):
+if TYPE_CHECKING:
+    _Wrapper = VectorWrapper[ObsType, ActType, ObsType, ActType, np.ndarray]
+else:
+
+    class _Wrapper(VectorWrapper, Generic[ObsType, ActType]):
+        """Takes types in brackets, as Gymnasium's takes from 1.4 on."""
+
+
+class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
     """Films a vector environment into files that every browser plays.
 
     Arguments, names of files and attributes are Gymnasium's; only the import changes. One film shows
@@ -187,7 +198,7 @@ class RecordVideo(
             resume=resume,
             mode=mode,
         )
-        VectorWrapper.__init__(self, env)
+        _Wrapper.__init__(self, env)
         check_choice("layout", layout, ("tiled", "separate"))
         check_choice("record_in", record_in, ("parent", "workers"))
         check_render_mode(env, layout)
