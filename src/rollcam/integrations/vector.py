@@ -1,0 +1,441 @@
+"""`RecordVideo` for vector environments: drop-in for `gymnasium.wrappers.vector.RecordVideo`."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal
+
+from ulid import ULID
+
+from rollcam._checks import check_choice
+from rollcam.capture.keep import KeepPolicy
+from rollcam.capture.rates import file_fps, input_fps
+from rollcam.capture.triggers import capped_cubic
+from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
+from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
+from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
+from rollcam.recorder import Recorder
+from rollcam.store.catalog import clear
+from rollcam.store.names import living_runs
+
+require("gymnasium", extra="gymnasium")
+
+import gymnasium as gym  # noqa: E402 - only after `require` said what to install
+
+if not hasattr(gym.vector, "AutoresetMode"):
+    raise MissingDependencyError(
+        f"vector environments are filmed with Gymnasium 1.1 or newer; this is {gym.__version__}. "
+        f'Install it with: pip install "gymnasium>=1.1"'
+    )
+
+import numpy as np  # noqa: E402
+from gymnasium.core import ActType, ObsType, RenderFrame  # noqa: E402
+from gymnasium.vector import (  # noqa: E402
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorWrapper,
+)
+
+from rollcam.integrations._tiles import Tiles  # noqa: E402
+from rollcam.integrations._vector_children import Children  # noqa: E402
+from rollcam.integrations._vector_films import EnvFilms, Plan, per_env  # noqa: E402
+from rollcam.integrations._vector_frames import (  # noqa: E402
+    AnyFrames,
+    AsyncFrames,
+    FrameSource,
+    SyncFrames,
+    base_of,
+)
+from rollcam.integrations._vector_given import (  # noqa: E402
+    autoreset_mode_of,
+    bools,
+    check_render_mode,
+    checked_aspect,
+    checked_indices,
+    checked_length,
+    mask_of,
+    seeds_of,
+)
+from rollcam.integrations._vector_layouts import Filming, VectorStep, View  # noqa: E402
+from rollcam.integrations._vector_worker import InWorkers  # noqa: E402
+
+Layout = Literal["tiled", "separate"]
+RecordIn = Literal["parent", "workers"]
+
+_MAX_THREADS = 4
+
+
+if TYPE_CHECKING:
+    _Wrapper = VectorWrapper[ObsType, ActType, ObsType, ActType, np.ndarray]
+else:
+
+    class _Wrapper(VectorWrapper, Generic[ObsType, ActType]):
+        """Takes types in brackets, as Gymnasium's takes from 1.4 on."""
+
+
+class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
+    """Films a vector environment into files that every browser plays.
+
+    Arguments, names of files and attributes are Gymnasium's; only the import changes. One film shows
+    all sub-environments, and sub-environment 0 says when an episode begins and ends. Beyond
+    Gymnasium's: its last frame is in the film in every autoreset mode, frames are encoded while the
+    episode runs, nothing is overwritten, an error of a renderer or the disk never reaches the
+    training, and each film has its facts beside it (those of sub-environment 0).
+
+    With `layout="separate"` each sub-environment has films of its own, one for each of its episodes,
+    named `{name_prefix}-env-{i}-episode-{n}`, with its own return, seed and length. Such a film ends
+    with the step that ends the episode.
+
+    Only the sub-environments that are filmed are rendered, and only while they are.
+
+    Args:
+        env: Vector environment with a `render_mode` of `rgb_array` (or, separately, `ansi`).
+        video_folder: Recordings folder.
+        video_aspect_ratio: Width and height that the tiled picture should come close to.
+        record_first_only: Film sub-environment 0 alone.
+        episode_trigger: Called with the number of each episode of sub-environment 0; `True` films it.
+            Default, when neither trigger nor `video_length` is given: 0, 1, 8, 27, ... 1000, 2000, ...
+            With `layout="separate"`: called for each sub-environment with the number of its own
+            episode, or with (index, number) when it needs two arguments.
+        step_trigger: The same with the number of each step; `True` begins a film.
+        video_length: Length of each film in steps; 0 films whole episodes.
+        name_prefix: Files are named `{name_prefix}-episode-{n}` or `{name_prefix}-step-{n}`.
+        fps: Frames per second; default `metadata["render_fps"]`, else 30.
+        disable_logger: Accepted for Gymnasium's sake; nothing is printed either way.
+        gc_trigger: Called with the number of the episode when a film ends; `True` collects garbage.
+            Default: never, as films leave none.
+        layout: `"tiled"` or `"separate"`.
+        env_indices: The sub-environments that may be filmed; default all. Tiled, the first of them
+            takes the part of sub-environment 0.
+        record_in: `"parent"`, or `"workers"`: with `AsyncVectorEnv` and `layout="separate"`, each
+            child films itself, so that no frame crosses a pipe. `keep`, `on_finished` and the
+            triggers are sent to the children (by cloudpickle) and run there, a copy in each: a
+            `keep_best(5)` keeps five films of each sub-environment. Warnings of the children go to
+            their stderr, and a `context` that is a callable is asked here, before each step.
+        output_fps: See `rollcam.Recorder`, as for all that follow.
+        keep: Decides after an episode which films stay.
+        codec: `"h264"`, `"vp9"`, `"av1"`, or FFmpeg's name of a hardware encoder.
+        quality: `"small"`, `"standard"`, `"high"`, or a CRF.
+        on_error: `"warn"` or `"raise"`.
+        on_full: `"block"` or `"drop"`.
+        metadata: Facts of your own for every sidecar.
+        context: The trainer's counters: a mapping, or a callable that returns one.
+        name: Template for the names of the files; replaces Gymnasium's.
+        resume: `False` clears what Rollcam wrote in the folder, before the first film.
+        mode: `"train"` or `"eval"`.
+        info_keys: Keys of `info` that become columns of the per-step file.
+        on_finished: Called with each finished `Episode`, on a background thread.
+        max_bytes: Budget of the folder, in bytes.
+
+    Raises:
+        RenderModeError: The render mode gives nothing that can be filmed.
+        SettingError: An argument, or the environment's `render_fps`, cannot work.
+        StoreError: The folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv[ObsType, ActType, np.ndarray],
+        video_folder: str | os.PathLike[str],
+        video_aspect_ratio: tuple[int, int] = (1, 1),
+        record_first_only: bool = False,
+        episode_trigger: Callable[..., bool] | None = None,
+        step_trigger: Callable[..., bool] | None = None,
+        video_length: int = 0,
+        name_prefix: str = "rl-video",
+        fps: float | None = None,
+        disable_logger: bool = True,
+        gc_trigger: Callable[[int], bool] | None = None,
+        *,
+        layout: Layout = "tiled",
+        env_indices: Sequence[int] | None = None,
+        record_in: RecordIn = "parent",
+        output_fps: float | None = None,
+        keep: KeepPolicy | None = None,
+        codec: str = "h264",
+        quality: Quality = DEFAULT_QUALITY,
+        on_error: OnError = "warn",
+        on_full: OnFull = "block",
+        metadata: Mapping[str, Any] | None = None,
+        context: Context | Callable[[], Context] | None = None,
+        name: str | None = None,
+        resume: bool = True,
+        mode: Mode = "train",
+        info_keys: tuple[str, ...] = (),
+        on_finished: EpisodeCallback | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        # What holds the trainer (context, callbacks, metadata) is not part of the spec, and nothing
+        # is copied: a bound method would bring a copy of its whole object.
+        gym.utils.RecordConstructorArgs.__init__(
+            self,
+            _disable_deepcopy=True,
+            video_folder=video_folder,
+            video_aspect_ratio=video_aspect_ratio,
+            record_first_only=record_first_only,
+            episode_trigger=episode_trigger,
+            step_trigger=step_trigger,
+            video_length=video_length,
+            name_prefix=name_prefix,
+            fps=fps,
+            disable_logger=disable_logger,
+            gc_trigger=gc_trigger,
+            layout=layout,
+            env_indices=env_indices,
+            record_in=record_in,
+            output_fps=output_fps,
+            codec=codec,
+            quality=quality,
+            on_error=on_error,
+            on_full=on_full,
+            name=name,
+            resume=resume,
+            mode=mode,
+        )
+        _Wrapper.__init__(self, env)
+        check_choice("layout", layout, ("tiled", "separate"))
+        check_choice("record_in", record_in, ("parent", "workers"))
+        check_render_mode(env, layout)
+        self.autoreset_mode = autoreset_mode_of(env)
+        is_tiled = layout == "tiled"
+        indices = checked_indices(env_indices, record_first_only, env.num_envs)
+        self.episode_trigger, self.step_trigger = episode_trigger, step_trigger
+        has_trigger = episode_trigger is not None or step_trigger is not None
+        in_pieces = checked_length(video_length) > 0 and not has_trigger
+        if not has_trigger and not in_pieces:
+            self.episode_trigger = capped_cubic
+        self.disable_logger = disable_logger
+        self.gc_trigger = gc_trigger
+        self.record_first_only = record_first_only
+        self.video_aspect_ratio = video_aspect_ratio
+        self._tiles = Tiles(checked_aspect(video_aspect_ratio))
+        self.video_folder = os.path.abspath(video_folder)
+        self.name_prefix = name_prefix
+        self.video_length: float = int(video_length) or math.inf
+        self.frames_per_sec = input_fps(fps, self.metadata)
+        self.render_history: list[RenderFrame] = []
+        """Always empty: list modes are not filmed."""
+        self._clock = indices[0] if is_tiled else 0
+        self.has_autoreset = False
+        self.step_id = -1
+        self.episode_id = -1
+        plan = Plan(
+            prefix=name_prefix,
+            is_named_by_env=not is_tiled,
+            has_template=name is not None,
+            episode_trigger=per_env(
+                self.episode_trigger, "episode_trigger", takes_index=not is_tiled
+            ),
+            step_trigger=per_env(step_trigger, "step_trigger", takes_index=not is_tiled),
+            video_length=self.video_length,
+            in_pieces=in_pieces,
+            ends_when_done=not is_tiled,
+            gc_trigger=gc_trigger,
+        )
+        settings: dict[str, Any] = {
+            "folder": self.video_folder,
+            "fps": self.frames_per_sec,
+            "output_fps": file_fps(output_fps, self.metadata, self.frames_per_sec),
+            "codec": codec,
+            "quality": quality,
+            "keep": keep,
+            "on_error": on_error,
+            "on_full": on_full,
+            "metadata": metadata,
+            "name": name,
+            "resume": resume,
+            "mode": mode,
+            "info_keys": info_keys,
+            "on_finished": on_finished,
+            "max_bytes": max_bytes,
+        }
+        self._recorder: Recorder | None = None
+        self._filming: Filming | InWorkers | None
+        if record_in == "workers":
+            self._filming = self._in_workers(settings, plan, indices, context)
+        else:
+            self._filming = self._in_parent({**settings, "context": context}, plan, indices)
+
+    @property
+    def recording(self) -> bool:
+        """Whether a film is open; with `record_in="workers"` only the children know."""
+        return self._filming is not None and self._filming.is_filming
+
+    @recording.setter
+    def recording(self, value: bool) -> None:
+        if not value and self._filming is not None:
+            self._filming.stop()
+
+    @property
+    def recorded_frames(self) -> range:
+        """Stands for Gymnasium's list of frames: its length is right, the frames are on the disk."""
+        return range(self._filming.n_frames if self._filming is not None else 0)
+
+    @recorded_frames.setter
+    def recorded_frames(self, value: object) -> None:
+        # Scripts set it to `[]` before the first reset, for the sake of an old defect.
+        pass
+
+    @property
+    def frame_rows(self) -> int:
+        """Rows of the tiled picture; -1 before the first one."""
+        return self._tiles.rows
+
+    @property
+    def frame_cols(self) -> int:
+        """Columns of the tiled picture; -1 before the first one."""
+        return self._tiles.columns
+
+    def set_context(self, **values: Any) -> None:
+        """Tell the trainer's counters as they stand now; see `Recorder.set_context`."""
+        if self._recorder is not None:
+            self._recorder.set_context(**values)
+        elif isinstance(self._filming, InWorkers):
+            self._filming.set_context(**values)
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
+        """Reset the sub-environments (those of `options["reset_mask"]`); end films and begin some."""
+        mask = mask_of(options, self.num_envs)
+        self._before()
+        obs, infos = self.env.reset(seed=seed, options=options)
+        if mask is None or mask[self._clock]:
+            self.episode_id += 1
+            # Gymnasium forgets it at any reset, and then miscounts episodes.
+            self.has_autoreset = False
+        if self._filming is not None:
+            seeds = seeds_of(seed, self.num_envs)
+            self._filming.after_reset(mask, seeds, self.step_id)
+        return obs, infos
+
+    def step(
+        self, actions: ActType
+    ) -> tuple[ObsType, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the sub-environments, and film what they show afterwards."""
+        self._before()
+        obs, rewards, terminations, truncations, infos = self.env.step(actions)
+        self.step_id += 1
+        terminated, truncated = bools(terminations), bools(truncations)
+        is_done = terminated[self._clock] or truncated[self._clock]
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            self.episode_id += self.has_autoreset
+            self.has_autoreset = is_done
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
+            self.episode_id += is_done
+        if self._filming is not None:
+            self._filming.after_step(
+                VectorStep(self.step_id, actions, rewards, terminated, truncated, infos)
+            )
+        return obs, rewards, terminations, truncations, infos
+
+    def start_recording(self, video_name: str) -> None:
+        """Begin a film (of each sub-environment, when they are filmed separately); open ones end.
+
+        Args:
+            video_name: Name of its files, without extension; separately, `-env-{i}` is added.
+        """
+        if self._filming is not None:
+            self._filming.start(video_name, self.step_id)
+
+    def stop_recording(self) -> None:
+        """End the open films, and wait until their files are there."""
+        if not isinstance(self._filming, InWorkers):
+            assert self.recording, "stop_recording was called, but no recording was started"
+        if self._filming is not None:
+            self._filming.stop()
+        if self._recorder is not None:
+            self._recorder.flush()
+
+    def close(self, **kwargs: Any) -> None:
+        """Finish the films, then close the environment.
+
+        Args:
+            kwargs: For the vector environment: `timeout`, `terminate`.
+        """
+        filming, self._filming = self._filming, None
+        recorder, self._recorder = self._recorder, None
+        try:
+            if isinstance(filming, InWorkers):
+                filming.close(is_terminating=bool(kwargs.get("terminate")))
+            elif filming is not None:
+                filming.close()
+        finally:
+            try:
+                if recorder is not None:
+                    recorder.close()
+            finally:
+                super().close(**kwargs)
+
+    def _before(self) -> None:
+        if isinstance(self._filming, InWorkers):
+            self._filming.before()
+
+    def _in_workers(
+        self, settings: dict[str, Any], plan: Plan, indices: tuple[int, ...], context: Any
+    ) -> InWorkers:
+        base = base_of(self.env)
+        if not isinstance(base, AsyncVectorEnv) or not plan.is_named_by_env:
+            raise SettingError(
+                'record_in="workers" needs an AsyncVectorEnv and layout="separate"; elsewhere there is '
+                "no worker that could film one sub-environment"
+            )
+        if not settings["resume"]:
+            # Here and now: later, a child would clear what another has filmed.
+            folder = Path(self.video_folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            clear(folder, spare=living_runs(folder, but=None))
+        recorder = {**settings, "resume": True, "run_id": str(ULID())}
+        return InWorkers(Children(base, indices), recorder, plan, context, self.autoreset_mode.name)
+
+    def _in_parent(self, settings: dict[str, Any], plan: Plan, indices: tuple[int, ...]) -> Filming:
+        source = self._source(indices)
+        if plan.is_named_by_env:
+            n_threads = min(len(indices), _MAX_THREADS, os.cpu_count() or 1)
+            recorder = Recorder(**settings, **source.about(), threads=n_threads)
+            views = [
+                View(EnvFilms(recorder.camera(vector_index=i), i, plan), (i,), None)
+                for i in indices
+            ]
+        else:
+            recorder = Recorder(**settings, **source.about())
+            only = self._clock if len(indices) == 1 else None
+            films = EnvFilms(recorder.camera(vector_index=only), self._clock, plan)
+            views = [View(films, indices, self._tiles)]
+        self._recorder = recorder
+        return Filming(views, source, self.autoreset_mode)
+
+    def _source(self, indices: tuple[int, ...]) -> FrameSource:
+        base = base_of(self.env)
+        mode = self.autoreset_mode
+        if isinstance(base, SyncVectorEnv):
+            return SyncFrames(base, indices, mode)
+        if isinstance(base, AsyncVectorEnv):
+            source = AsyncFrames(Children(base, indices), mode)
+            if source.problems:
+                warnings.warn(
+                    _NOT_IN_CHILDREN.format("; ".join(source.problems)), RollcamWarning, 4
+                )
+            return source
+        if mode is AutoresetMode.SAME_STEP:
+            warnings.warn(_NO_LAST_FRAMES.format(self.env), RollcamWarning, stacklevel=4)
+        return AnyFrames(self.env)
+
+
+_NOT_IN_CHILDREN = (
+    "Rollcam could not be put into some workers ({}). Frames are still taken, but an error of a renderer "
+    "ends its worker, and under SAME_STEP autoreset the last frame of each episode is missing. A worker "
+    "of your own lets Rollcam in when it keeps its environment in a local variable `env` and its pipe in "
+    "`pipe`, as Gymnasium's does"
+)
+_NO_LAST_FRAMES = (
+    "{} resets episodes within their last step and renders all sub-environments at once, so the last "
+    "frame of each episode cannot be filmed. With NEXT_STEP or DISABLED autoreset, with SyncVectorEnv or "
+    "with AsyncVectorEnv it can"
+)
