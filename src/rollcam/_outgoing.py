@@ -1,0 +1,301 @@
+"""The joint between recordings and sinks: which films go out, and in what form.
+
+Only what plays is published: a text episode is drawn, what browsers do not play is mended, both
+into `.rollcam/outgoing`, from where they go when nobody is owed them any more.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rollcam.encode.probe import MediaReport, probe
+from rollcam.encode.rewrite import FrameReader, encode_film
+from rollcam.encode.transcode import transcode
+from rollcam.episode import Episode
+from rollcam.errors import MediaError, RollcamError, SettingError, SidecarError, StoreError
+from rollcam.publish.clock import Clock
+from rollcam.publish.ledger import FILE_NAME, Entry, Key, Ledger
+from rollcam.publish.line import Problems
+from rollcam.publish.publisher import CLOSE_S, Publisher
+from rollcam.publish.registry import checked, resolve
+from rollcam.publish.sink import Delivery, Sink
+from rollcam.publish.source import NothingToSendError, Prepared, is_finished, sha256_of
+from rollcam.store import sidecar
+from rollcam.store.catalog import list_episodes
+from rollcam.store.layout import HIDDEN, SIDECAR_SUFFIX, clean_name
+
+_CRF = 20
+_STALE_S = 3600.0
+
+
+class Outgoing:
+    """The films of a folder, made ready for sinks. The publisher's `Source`.
+
+    Args:
+        root: The recordings folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ledger = Ledger(root / HIDDEN / FILE_NAME)
+        self._made = root / HIDDEN / "outgoing"
+
+    def prepare(self, entry: Entry) -> Prepared:
+        """Return the film, probed, and mended or drawn where it would not play.
+
+        Raises:
+            NothingToSendError: There is none, or it is no film.
+            RollcamError: It could not be mended or drawn.
+        """
+        episode = self._episode(entry)
+        media = self._media(episode)
+        try:
+            status = media.stat()
+            sha256 = sha256_of(media)
+            report = probe(media)
+        except (OSError, MediaError) as error:
+            raise NothingToSendError(f"the film cannot be read: {error}") from error
+        film = media
+        if not (report.plays and report.kind == "video" and report.container == "mp4"):
+            film = self._playable(report, sha256)
+        text = media if report.kind == "text" else None
+        delivery = Delivery(episode=episode, media=film, sha256=sha256, text=text)
+        return Prepared(delivery, status.st_size, status.st_mtime_ns)
+
+    def release(self, entry: Entry) -> None:
+        """Remove the mended or drawn film, unless another sink is still owed it."""
+        if entry.sha256 is None:
+            return
+        made = self._made_path(entry.sha256)
+        if made.exists() and entry.sha256 not in self.ledger.owed_sha256s():
+            made.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what is owed to nobody, or was left half done, and is old enough."""
+        if not self._made.is_dir():
+            return
+        owed = {self._made_path(sha256).name for sha256 in self.ledger.owed_sha256s()}
+        for path in self._made.iterdir():
+            try:
+                if path.name not in owed and time.time() - path.stat().st_mtime > _STALE_S:
+                    path.unlink()
+            except OSError:
+                continue
+
+    def episodes(self, run_ids: Iterable[str]) -> list[Episode]:
+        """Return the finished films of these runs."""
+        wanted = set(run_ids)
+        if not wanted or not self.root.is_dir():
+            return []
+        return [e for e in list_episodes(self.root).episodes if e.run_id in wanted]
+
+    def _episode(self, entry: Entry) -> Episode:
+        """Read the sidecar. Ledger and sidecar may come from elsewhere, and name any file."""
+        path = self.root / f"{entry.name}{SIDECAR_SUFFIX}"
+        try:
+            if clean_name(entry.name) != entry.name or not self._is_inside(path):
+                raise NothingToSendError(f"{entry.name!r} is not inside the folder")
+            episode = sidecar.read(path)
+        except SettingError as error:
+            raise NothingToSendError(str(error)) from error
+        except SidecarError as error:
+            if path.exists():
+                raise NothingToSendError(str(error)) from error
+            raise NothingToSendError("the film was deleted") from error
+        if episode.episode_id != entry.episode_id:
+            raise NothingToSendError("the film was deleted, and another one has its name")
+        if not is_finished(episode):
+            why = f": {episode.reason}" if episode.reason else ""
+            raise NothingToSendError(f"there is no finished film ({episode.status}{why})")
+        return episode
+
+    def _media(self, episode: Episode) -> Path:
+        media = episode.media_path
+        assert media is not None
+        if not media.exists():
+            raise NothingToSendError("the film was deleted")
+        if not self._is_inside(media):
+            raise NothingToSendError(f"{media.name} is a link out of the folder")
+        return media
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.root.resolve())
+
+    def _made_path(self, sha256: str) -> Path:
+        return self._made / f"{uuid.uuid5(uuid.NAMESPACE_OID, sha256).hex}.mp4"
+
+    def _playable(self, report: MediaReport, sha256: str) -> Path:
+        """Return a film that plays, made from one that does not; made once for all sinks."""
+        target = self._made_path(sha256)
+        if target.is_file() and not target.is_symlink():
+            return target
+        self._made.mkdir(parents=True, exist_ok=True)
+        # Another sink's thread may be making the same one.
+        scratch = target.with_name(f"{uuid.uuid4().hex}.mp4")
+        try:
+            if report.plays and report.kind == "video":  # but it is no MP4
+                reader = FrameReader(report.path)
+                encode_film(reader, scratch, rate=lambda: reader.rate, crf=_CRF)
+            else:
+                transcode(report.path, scratch)
+            made = probe(scratch)
+            if not made.plays:
+                raise MediaError(f"{report.path.name} could not be mended")
+            os.replace(scratch, target)
+        except MediaError as error:
+            raise NothingToSendError(f"it does not play, and cannot be mended: {error}") from error
+        finally:
+            scratch.unlink(missing_ok=True)
+        return target
+
+
+class Publication:
+    """One recorder's share in a publisher.
+
+    Several recorders of a process with the same folder and sinks share one publisher, which closes
+    with the last of them.
+    """
+
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
+        self._is_closed = False
+
+    @property
+    def problems(self) -> Problems:
+        """What went wrong, as `(cause, error)`; causes begin with `publish:`."""
+        return self._shared.publisher.problems
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """Where films go."""
+        return self._shared.publisher.sinks
+
+    def announce(self, episode: Episode) -> None:
+        """Queue a film that is finished and in place. Never raises; writes to the disk."""
+        self._shared.publisher.announce(episode)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that is owed was delivered; say whether that came in time."""
+        return self._shared.publisher.flush(timeout_s)
+
+    def close(self, timeout_s: float = CLOSE_S, *, wait: bool = True) -> bool:
+        """Leave the publisher; the last one closes it. See `Publisher.close`."""
+        with _LOCK:
+            if self._is_closed:
+                return True
+            self._is_closed = True
+            self._shared.n_users -= 1
+            if self._shared.n_users:
+                return True
+            if _SHARED.get(self._shared.key) is self._shared:
+                del _SHARED[self._shared.key]
+        return self._shared.publisher.close(timeout_s, wait=wait)
+
+
+class _Shared:
+    def __init__(self, key: tuple[object, ...], publisher: Publisher) -> None:
+        self.key = key
+        self.publisher = publisher
+        self.n_users = 0
+
+
+_LOCK = threading.RLock()
+_SHARED: dict[tuple[object, ...], _Shared] = {}
+
+
+def open_publisher(
+    folder: str | os.PathLike[str],
+    sinks: Sequence[str | Sink],
+    *,
+    run_id: str | None = None,
+    bytes_per_min: int | None = None,
+    clock: Clock | None = None,
+) -> Publication:
+    """Publish the films of a folder, as they are announced.
+
+    Args:
+        folder: The recordings folder.
+        sinks: Names, such as `wandb` or `folder:/mnt/films`, or objects. Sinks made from a name are
+            closed with the publisher; objects are left to who made them.
+        run_id: The recorder's run: its films are found again when the ledger is lost.
+        bytes_per_min: Bytes that each sink may get per minute.
+        clock: The time.
+
+    Raises:
+        SettingError: There is no such sink, it is none, or one stands there twice.
+        MissingDependencyError: The package that a sink needs is not installed.
+        StoreError: The folder cannot be written to.
+    """
+    if isinstance(sinks, str) or not isinstance(sinks, Iterable):
+        raise SettingError(f"sinks must be a list of names or sinks, not {sinks!r}")
+    root = Path(os.path.abspath(folder))
+    specs = list(sinks)
+    key = (os.getpid(), root, bytes_per_min, *(s if isinstance(s, str) else id(s) for s in specs))
+    with _LOCK:
+        shared = _SHARED.get(key)
+        if shared is None:
+            publisher = _open(root, specs, bytes_per_min, clock)
+            shared = _SHARED[key] = _Shared(key, publisher)
+        shared.n_users += 1
+        if run_id is not None:
+            shared.publisher.join(run_id)
+    shared.publisher.start()
+    return Publication(shared)
+
+
+def _open(
+    root: Path, specs: Sequence[str | Sink], bytes_per_min: int | None, clock: Clock | None
+) -> Publisher:
+    made: list[Sink] = []
+    found: list[Sink] = []
+    try:
+        for spec in specs:
+            sink = resolve(spec) if isinstance(spec, str) else checked(spec)
+            if isinstance(spec, str):
+                made.append(sink)
+            found.append(sink)
+        keys: list[Key] = [(sink.name, sink.target) for sink in found]
+        double = next((key for key in keys if keys.count(key) > 1), None)
+        if double is not None:
+            raise SettingError(f"the sink {double[0]} ({double[1]}) stands there twice")
+        return Publisher(
+            root / HIDDEN, found, Outgoing(root), own=made, bytes_per_min=bytes_per_min,
+            command=lambda sink: command_of(root, sink), clock=clock,
+        )  # fmt: skip
+    except OSError as error:
+        _close_quietly(made)
+        raise StoreError(f"the folder {root} cannot be written to: {error}") from error
+    except RollcamError:
+        _close_quietly(made)
+        raise
+
+
+def command_of(root: Path, sink: Sink) -> str:
+    """Return the command that sends to a sink what it is owed."""
+    options = getattr(sink, "cli_options", None)
+    told = options if isinstance(options, str) else f"--to {sink.name}"
+    return f"rollcam publish {root} {told}"
+
+
+def _close_quietly(sinks: Iterable[Sink]) -> None:
+    for sink in sinks:
+        try:
+            sink.close()
+        except Exception:  # noqa: BLE001 - another error is on its way, and says more
+            continue
+
+
+def _forget_inherited() -> None:
+    """A forked child begins empty, with a lock that nobody holds."""
+    global _LOCK
+    _LOCK = threading.RLock()
+    _SHARED.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)

@@ -1,0 +1,438 @@
+"""The delivery to one sink, a step at a time: what is asked, what is sent, what is tried again.
+
+A line runs on one thread and never waits: `step` does one thing and says for how long there is
+nothing to do. Who calls it waits, so tests need not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rollcam.episode import Episode
+from rollcam.errors import MissingDependencyError, SettingError, SinkError, SinkRefused
+from rollcam.publish.clock import Clock, SystemClock
+from rollcam.publish.ledger import OWED, Entry, Key, Ledger, State
+from rollcam.publish.pace import LONGEST_WAIT_S, Backoff, Budget, Tally
+from rollcam.publish.sink import Sink
+from rollcam.publish.source import NothingToSendError, Prepared, Source, queue
+
+logger = logging.getLogger("rollcam")
+
+Problems = deque[tuple[str, Exception]]
+
+BACKLOG_EVERY = 4
+"""Each so many deliveries, the oldest film goes instead of the newest."""
+
+CONFIRM_S = 1.0
+"""How long after a hand-over the place is first asked, and how far apart questions are."""
+
+PATIENCE_S = 300.0
+"""How long what this process handed over may be on its way before it counts as lost."""
+
+SETTLE_S = 2.0
+"""The same for what a process handed over that is dead: it sends nothing any more."""
+
+MAX_LOST = 3
+"""Hand-overs that never arrived after which a film has failed."""
+
+UNSURE_FOR_GOOD = 3
+"""Answers of "cannot tell" after which no more is asked: handed over is all that can be known."""
+
+PARKED_S = 3600.0
+"""When a place that could not tell is asked again, in seconds."""
+
+POLL_S = 1.0
+"""How often the ledger is read for what other processes queued, or the lock is tried, in seconds."""
+
+_ASK_BATCH = 32
+_MAX_TEXT = 1000
+
+
+class Line:
+    """Delivers to one sink what the ledger owes it.
+
+    Args:
+        ledger: What is owed.
+        sink: Where it goes.
+        source: Where it comes from.
+        lock_folder: Where the lock lies that the one delivering process holds.
+        problems: What went wrong is appended here, once for each cause.
+        clock: The time.
+        bytes_per_min: Bytes to send per minute at most; one larger film goes alone. Default: the
+            sink's own `bytes_per_min`, if it has one.
+        patience_s: See `PATIENCE_S`.
+        jitter: Returns a number in [0, 1); retries of many processes must not come all at once.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sink: Sink,
+        source: Source,
+        *,
+        lock_folder: Path,
+        problems: Problems | None = None,
+        clock: Clock | None = None,
+        bytes_per_min: int | None = None,
+        patience_s: float = PATIENCE_S,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.sink = sink
+        self.key: Key = (sink.name, sink.target)
+        self.tally = Tally()
+        self.n_failures = 0
+        """Failures of the sink, one after another, since it last worked."""
+        self.run_ids: set[str] = set()
+        """Runs whose films are queued again when the ledger was lost."""
+        self._ledger = ledger
+        self._source = source
+        self._clock = clock or SystemClock()
+        self._problems = problems if problems is not None else deque(maxlen=100)
+        self._said: set[str] = set()
+        self._budget = Budget(bytes_per_min or getattr(sink, "bytes_per_min", None))
+        self._patience_s = patience_s
+        self._backoff = Backoff(jitter)
+        self._publisher = uuid.uuid4().hex
+        self._paused_until = 0.0
+        self._next_ask_at = 0.0
+        self._ledger_id: str | None = None
+        self._lock = self._new_lock(lock_folder)
+        self._is_swept = False
+
+    @property
+    def label(self) -> str:
+        """The sink in words."""
+        return f"{self.key[0]} ({self.key[1]})"
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the sink failed and is left alone for a while."""
+        return self._paused_until > self._clock.now()
+
+    @property
+    def has_lock(self) -> bool:
+        """Whether this process is the one that delivers to this sink."""
+        return self._lock.is_locked
+
+    def add(self, episode: Episode) -> None:
+        """Queue a film that was just finished.
+
+        Raises:
+            StoreError: The ledger cannot be written.
+        """
+        queue(self._ledger, self.key, [episode], self._clock.now())
+
+    def step(self) -> float:
+        """Do one thing; return for how many seconds there is nothing to do.
+
+        Raises:
+            StoreError: The ledger cannot be used.
+        """
+        now = self._clock.now()
+        self._note_loss(now)
+        if not self._hold():
+            return POLL_S
+        if self._paused_until - LONGEST_WAIT_S * 2 > now:  # the clock was set back
+            self._paused_until = now
+        if now < self._paused_until:
+            return self._paused_until - now
+        if now >= self._next_ask_at or self._next_ask_at - now > PARKED_S:
+            doubtful = self._ledger.doubtful(self.key, now, _ASK_BATCH)
+            if doubtful:
+                self._ask(doubtful, now)
+                return 0.0
+        return self._send_next(now)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a ledger at all."""
+        return self._ledger.exists
+
+    def is_elsewhere(self) -> bool:
+        """Say whether another living process delivers to this sink."""
+        if self.has_lock:
+            return False
+        try:
+            self._lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return True
+        self._lock.release()
+        return False
+
+    def hurry(self) -> None:
+        """Forget the waits after failures: everything may be tried once more, now."""
+        self._paused_until = self._next_ask_at = 0.0
+        self._ledger.hurry(self.key)
+
+    def backs_off_s(self) -> float:
+        """Return for how many seconds nothing is to be sent."""
+        due_at = self._ledger.next_due_at(self.key, State.QUEUED)
+        return 0.0 if due_at is None else max(0.0, due_at - self._clock.now())
+
+    def n_pending(self, *states: State) -> int:
+        """Count what is still owed, in these states or in any; see `Ledger.n_pending`."""
+        return self._ledger.n_pending(self.key, unsure_from=UNSURE_FOR_GOOD, states=states or OWED)
+
+    def ask_handed(self) -> None:
+        """Ask once more for what was handed over, due or not. After the sink was closed, too."""
+        handed = [e for e in self._ledger.handed(self.key, _ASK_BATCH) if e.n_unsure == 0]
+        if handed and self.has_lock:
+            self._ask(handed, self._clock.now())
+
+    def release(self) -> None:
+        """Let another process deliver."""
+        self._lock.release()
+
+    def give_up(self, cause: str, error: BaseException) -> None:
+        """Tell of a failure that is nobody's film, and leave everything alone for a while."""
+        self._fail(cause, error)
+
+    def _new_lock(self, folder: Path) -> FileLock:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = uuid.uuid5(uuid.NAMESPACE_URL, "\0".join(self.key)).hex
+        # The system frees it when the process dies, and a forked child does not keep it.
+        return FileLock(folder / f"{name}.lock", thread_local=False, fallback_to_soft=False)
+
+    def _hold(self) -> bool:
+        if not self._lock.is_locked:
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                return False
+            except OSError as error:
+                # The folder was deleted, or lies where no lock can be had.
+                os.makedirs(os.path.dirname(self._lock.lock_file), exist_ok=True)
+                logger.info("no lock for %s: %s", self.label, error)
+                return False
+        if not self._is_swept:
+            self._is_swept = True
+            self._source.sweep()
+        return True
+
+    def _note_loss(self, now: float) -> None:
+        """Queue the films of our own runs again, if the ledger is no longer the one we wrote to."""
+        identity = self._ledger.identity()
+        if self._ledger_id not in (None, identity):
+            logger.warning("the ledger %s was lost; it is rebuilt", self._ledger.path)
+            episodes = self._source.episodes(self.run_ids)
+            queue(self._ledger, self.key, episodes, now, must_ask=True)
+        self._ledger_id = identity
+
+    def _send_next(self, now: float) -> float:
+        n_begun = self.tally.n_sent + self.n_failures
+        oldest = n_begun % BACKLOG_EVERY == BACKLOG_EVERY - 1
+        entry = self._ledger.next_queued(self.key, now, oldest=oldest)
+        if entry is None:
+            due_at = self._ledger.next_due_at(self.key)
+            return POLL_S if due_at is None else min(POLL_S, max(0.05, due_at - now))
+        wait_s = self._budget.wait_s(entry.size_bytes, now)
+        if wait_s > 0:
+            return wait_s
+        prepared = self._prepare(entry, now)
+        if prepared is not None:
+            self._send(entry, prepared)
+        return 0.0
+
+    def _send(self, entry: Entry, prepared: Prepared) -> None:
+        entry = replace(
+            entry, state=State.SENDING, attempts=entry.attempts + 1, sent_at=self._clock.now(),
+            sha256=prepared.delivery.sha256, size_bytes=prepared.size_bytes,
+            mtime_ns=prepared.mtime_ns, publisher=self._publisher, must_ask=False,
+            n_asked=0, n_unsure=0, due_at=0.0,
+        )  # fmt: skip
+        n_bytes = _size(prepared.delivery.media)
+        self._ledger.put([entry])
+        try:
+            reference = self.sink.publish(prepared.delivery)
+        except SinkRefused as error:
+            self._end(entry, State.FAILED, _told(error))
+            self._tell("refused", error)
+            return
+        except BaseException as error:  # noqa: BLE001 - a sink is another's code, and the thread must go on
+            # It may have arrived all the same, so the place is asked before it is sent again.
+            self._retry(replace(entry, must_ask=True), _told(error))
+            self._fail(_cause(error), error)
+            return
+        self._worked()
+        now = self._clock.now()
+        self.tally.n_sent += 1
+        self.tally.bytes_sent += n_bytes
+        self._budget.spend(n_bytes, now)
+        handed = replace(
+            entry, state=State.HANDED, reference=str(reference)[:_MAX_TEXT], reason=None,
+            due_at=now,
+        )  # fmt: skip
+        if _was_changed(prepared):
+            handed = replace(
+                handed, state=State.QUEUED, must_ask=False, attempts=0, mtime_ns=0, sha256=None
+            )
+        self._ledger.put([handed])
+        # Several are asked for together, unless the first answer comes at once.
+        self._next_ask_at = max(self._next_ask_at, now + CONFIRM_S)
+
+    def _ask(self, entries: list[Entry], now: float) -> None:
+        """Ask the place what it has of these, and write down what follows."""
+        asked: list[tuple[Entry, Prepared]] = []
+        for entry in entries:
+            prepared = self._prepare(entry, now)
+            if prepared is not None:
+                asked.append((entry, prepared))
+        if not asked:
+            return
+        # After a full batch the next one is asked for at once, or a long list would take for ever.
+        self._next_ask_at = now + (CONFIRM_S if len(entries) < _ASK_BATCH else 0.0)
+        try:
+            answer = self.sink.stored([prepared.delivery for _, prepared in asked])
+            there = None if answer is None else {str(episode_id) for episode_id in answer}
+        except BaseException as error:  # noqa: BLE001 - a sink is another's code, and the thread must go on
+            self._fail(_cause(error), error)
+            reason = f"could not be asked: {_told(error)}"
+            self._ledger.put(
+                [self._later(replace(entry, reason=reason), now) for entry, _ in asked]
+            )
+            return
+        self._worked()
+        if there is None:
+            self._ledger.put([self._unsure(entry, now) for entry, _ in asked])
+            return
+        for entry, prepared in asked:
+            if entry.episode_id not in there:
+                self._absent(entry, now)
+                continue
+            entry = replace(entry, sha256=prepared.delivery.sha256)
+            if entry.publisher != self._publisher:
+                self.tally.n_already_there += 1
+            self.tally.n_stored += 1
+            self._end(entry, State.STORED, None)
+
+    def _absent(self, entry: Entry, now: float) -> None:
+        """The place does not have it: it is on its way, or lost, or was never sent."""
+        if entry.state is State.QUEUED:
+            self._ledger.put([replace(entry, must_ask=False, due_at=min(entry.due_at, now))])
+            return
+        is_ours = entry.publisher == self._publisher
+        patience_s = self._patience_s if is_ours else SETTLE_S
+        if 0 <= now - entry.sent_at < patience_s:
+            later = self._later(entry, now)
+            due_at = min(later.due_at, entry.sent_at + patience_s)
+            self._ledger.put([replace(later, due_at=due_at)])
+        elif entry.state is State.SENDING:
+            self._ledger.put([replace(entry, state=State.QUEUED, due_at=0.0)])
+        else:
+            lost = replace(entry, n_lost=entry.n_lost + 1)
+            reason = f"handed over {lost.n_lost} times, and it never arrived"
+            if lost.n_lost >= MAX_LOST:
+                self._end(lost, State.FAILED, reason)
+                self._tell("lost", SinkError(f"{entry.name}: {reason}"))
+            else:
+                self._ledger.put([replace(lost, state=State.QUEUED, reason=reason, due_at=0.0)])
+
+    def _unsure(self, entry: Entry, now: float) -> Entry:
+        """The place cannot tell: what was handed over stays so, anything else is sent again.
+
+        A sink promises that a second hand-over does not show twice; a film that nobody sends is lost.
+        """
+        entry = self._later(replace(entry, n_unsure=entry.n_unsure + 1), now)
+        if entry.n_unsure < UNSURE_FOR_GOOD:
+            return entry
+        if entry.state is State.HANDED:
+            return replace(entry, due_at=now + PARKED_S)
+        return replace(entry, state=State.QUEUED, must_ask=False, n_unsure=0, due_at=0.0)
+
+    def _later(self, entry: Entry, now: float) -> Entry:
+        wait_s = self._backoff.after(entry.n_asked)
+        return replace(entry, n_asked=entry.n_asked + 1, due_at=now + wait_s)
+
+    def _prepare(self, entry: Entry, now: float) -> Prepared | None:
+        try:
+            return self._source.prepare(entry)
+        except NothingToSendError as error:
+            handed = "handed over and not confirmed; " if entry.state is State.HANDED else ""
+            self._end(entry, State.DROPPED, f"{handed}{error}")
+        except (MissingDependencyError, SettingError) as error:
+            self._end(entry, State.FAILED, _told(error))
+            self._tell("prepare", error)
+        except Exception as error:  # noqa: BLE001 - one film that cannot be read must not stop the others
+            self._retry(entry, _told(error))
+            self._tell("prepare", error)
+        return None
+
+    def _retry(self, entry: Entry, reason: str) -> None:
+        state = State.QUEUED if entry.state is not State.HANDED else State.HANDED
+        self._ledger.put(
+            [
+                replace(
+                    entry, state=state, reason=reason, n_failures=entry.n_failures + 1,
+                    due_at=self._clock.now() + self._backoff.after(entry.n_failures),
+                )
+            ]
+        )  # fmt: skip
+
+    def _end(self, entry: Entry, state: State, reason: str | None) -> None:
+        if state is State.DROPPED:
+            self.tally.n_dropped += 1
+            logger.info("not published to %s: %s: %s", self.label, entry.name, reason)
+        elif state is State.FAILED:
+            self.tally.n_failed += 1
+        ended = replace(
+            entry, state=state, reason=reason and reason[:_MAX_TEXT], ended_at=self._clock.now(),
+            must_ask=False, due_at=0.0,
+        )  # fmt: skip
+        self._ledger.put([ended])
+        self._source.release(ended)
+
+    def _fail(self, cause: str, error: BaseException) -> None:
+        self._paused_until = self._clock.now() + self._backoff.after(self.n_failures)
+        self.n_failures += 1
+        self._tell(cause, error)
+
+    def _worked(self) -> None:
+        self.n_failures = 0
+        self._paused_until = 0.0
+
+    def _tell(self, cause: str, error: BaseException) -> None:
+        """One warning for each cause, the log for the others."""
+        logger.info("publishing to %s: %s", self.label, _told(error))
+        if cause in self._said:
+            return
+        self._said.add(cause)
+        told = SinkError(f"publishing to {self.label} failed: {_told(error)}")
+        told.__cause__ = error
+        self._problems.append((f"publish:{self.key[0]}:{cause}", told))
+
+
+def _told(error: BaseException) -> str:
+    text = str(error) if isinstance(error, SinkError) else f"{type(error).__name__}: {error}"
+    return text[:_MAX_TEXT]
+
+
+def _cause(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def _size(path: Any) -> int:
+    try:
+        return int(Path(path).stat().st_size)
+    except OSError:
+        return 0
+
+
+def _was_changed(prepared: Prepared) -> bool:
+    """Say whether the film changed while it was handed over; one that was deleted did not."""
+    path = prepared.delivery.episode.media_path
+    assert path is not None
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) != (prepared.size_bytes, prepared.mtime_ns)

@@ -1,0 +1,325 @@
+"""The publisher: a background thread for each sink, which brings finished films there by itself.
+
+The ledger is the queue: a film that was announced is on the disk before anybody is told, so a
+process may die, or close while a place is down, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing.util
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rollcam._worker import Worker
+from rollcam.episode import Episode
+from rollcam.errors import StoreError
+from rollcam.publish.clock import Clock, SystemClock
+from rollcam.publish.ledger import FILE_NAME, Ledger, State
+from rollcam.publish.line import POLL_S, Line, Problems
+from rollcam.publish.sink import Sink
+from rollcam.publish.source import Source, is_finished
+
+logger = logging.getLogger("rollcam")
+
+CLOSE_S = 30.0
+"""How long `close`, and the interpreter's end, wait for films that are on their way, in seconds."""
+
+CONFIRM_AT_CLOSE_S = 5.0
+"""The part of it for which only confirmations are waited for, in seconds."""
+
+_FLUSH_POLL_S = 0.05
+
+_NEVER = threading.Event()
+
+_LIVE: set[Publisher] = set()
+"""Publishers of this process whose threads run; closed at the interpreter's end."""
+_exit_pid: int | None = None
+
+
+class Publisher:
+    """Brings the finished films of a folder to sinks, once each, in the background.
+
+    Of several processes with the same folder and sink, one delivers and the others only record;
+    when it closes or dies, another takes over. In a forked child an inherited publisher does
+    nothing.
+
+    Args:
+        corner: The folder's own corner, `.rollcam`; ledger and locks lie there.
+        sinks: Where films go; no two with the same name and target.
+        source: Where films come from.
+        own: Sinks that are closed with the publisher; the others are their owner's to close.
+        bytes_per_min: Bytes that each sink may get per minute; default: what the sink itself says.
+        command: Returns the command that sends later what is pending at `close`, for a sink.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        corner: Path,
+        sinks: Sequence[Sink],
+        source: Source,
+        *,
+        own: Sequence[Sink] = (),
+        bytes_per_min: int | None = None,
+        command: Callable[[Sink], str] = lambda sink: f"rollcam publish --to {sink.name}",
+        clock: Clock | None = None,
+    ) -> None:
+        self.problems: Problems = deque(maxlen=100)
+        """What went wrong, as `(cause, error)`, once for each cause."""
+        self.ledger = Ledger(corner / FILE_NAME)
+        self._source = source
+        self._clock = clock or SystemClock()
+        self._pid = os.getpid()
+        self._lanes = [
+            _Lane(
+                Line(
+                    self.ledger, sink, source, lock_folder=corner / "publish",
+                    problems=self.problems, clock=self._clock, bytes_per_min=bytes_per_min,
+                ),
+                self._clock,
+                closes_sink=any(sink is mine for mine in own),
+                command=command,
+            )
+            for sink in sinks
+        ]  # fmt: skip
+        _close_at_exit()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process got the publisher through `fork`; it does nothing then."""
+        return os.getpid() != self._pid
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """Where films go."""
+        return [lane.line.sink for lane in self._lanes]
+
+    def join(self, run_id: str) -> None:
+        """Take up a run: its films are queued again when the ledger is lost."""
+        for lane in self._lanes:
+            lane.line.run_ids.add(run_id)
+
+    def announce(self, episode: Episode) -> None:
+        """Queue a film that was just finished, for every sink. Never raises.
+
+        Cheap, but it writes to the disk: for the recorder's background thread. What is no finished
+        film is passed over.
+        """
+        if self.is_inherited or not is_finished(episode):
+            return
+        for lane in self._lanes:
+            try:
+                lane.line.add(episode)
+            except StoreError as error:
+                self.problems.append(("publish:ledger", error))
+            else:
+                lane.wake()
+        _LIVE.add(self)
+
+    def start(self) -> None:
+        """Go on with what an earlier process was owed, before the first film is announced."""
+        if not self.is_inherited and self.ledger.exists:
+            for lane in self._lanes:
+                lane.wake()
+            _LIVE.add(self)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that is owed was delivered; say whether that came in time."""
+        if self.is_inherited:
+            return False
+        deadline = self._clock.monotonic() + timeout_s
+        while not self._is_done():
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                return False
+            self._clock.wait(_NEVER, min(left, _FLUSH_POLL_S))
+        return True
+
+    def close(self, timeout_s: float = CLOSE_S, *, wait: bool = True) -> bool:
+        """Deliver what can be delivered in time, and end the threads.
+
+        A sink that fails is tried once more and not waited for. What is left is in the ledger; one
+        line in the log says how much, and which command sends it.
+
+        Args:
+            timeout_s: The limit, in seconds.
+            wait: `False` returns at once; the threads end by themselves, and the interpreter's end
+                waits for them. For the garbage collector.
+
+        Returns:
+            Whether all was delivered.
+        """
+        if self.is_inherited:
+            return True
+        deadline = self._clock.monotonic() + timeout_s
+        for lane in self._lanes:
+            lane.begin_close(deadline)
+        if not wait:
+            return False
+        for lane in self._lanes:
+            lane.end_close(max(0.0, deadline - self._clock.monotonic()))
+        _LIVE.discard(self)
+        return sum([lane.tell_rest() for lane in self._lanes]) == 0
+
+    def _is_done(self) -> bool:
+        try:
+            return not self.ledger.exists or not any(lane.line.n_pending() for lane in self._lanes)
+        except StoreError as error:
+            self.problems.append(("publish:ledger", error))
+            return False
+
+
+class _Lane:
+    """One sink's thread."""
+
+    def __init__(
+        self, line: Line, clock: Clock, *, closes_sink: bool, command: Callable[[Sink], str]
+    ) -> None:
+        self.line = line
+        self._clock = clock
+        self._closes_sink = closes_sink
+        self._command = command
+        self._deadline: float | None = None
+        self._wake = threading.Event()
+        self._worker: Worker[None] = Worker(
+            f"publish-{line.key[0]}", self._run, max_bytes=1, idle_s=0.0
+        )
+        self._is_running = False
+        self._is_told = False
+        self._has_no_thread = False
+        self._starter: int | None = None
+        # Re-entrant: on a thread that cannot be started, `_run` runs inside `wake`.
+        self._lock = threading.RLock()
+
+    def wake(self) -> None:
+        """Look at the ledger now; starts the thread where none runs."""
+        with self._lock:
+            self._wake.set()
+            if not self._is_running and self._deadline is None:
+                self._starter = threading.get_ident()
+                self._is_running = self._worker.submit(None, 0, timeout_s=0)
+                self._is_running = self._is_running and not self._has_no_thread
+
+    def begin_close(self, deadline: float) -> None:
+        """Tell the thread to end, by then at the latest."""
+        with self._lock:
+            self._deadline = min(deadline, self._deadline or deadline)
+            self._wake.set()
+
+    def end_close(self, timeout_s: float) -> None:
+        """Wait for the thread to end."""
+        if self._has_no_thread and self._deadline is not None:
+            self._has_no_thread = False
+            self._work_until_closed()
+        self._worker.close(timeout_s)
+        if not self._is_running and self._closes_sink:
+            self._close_sink()  # where nothing was ever announced, no thread did it
+
+    def tell_rest(self) -> int:
+        """Log in one line what is pending, once; return how much that is."""
+        try:
+            n = self.line.n_pending() if self.line.is_known else 0
+        except StoreError as error:
+            logger.warning("%s", error)
+            return 1
+        if n and not self._is_told:
+            self._is_told = True
+            films = "1 film is" if n == 1 else f"{n} films are"
+            if self.line.is_elsewhere():
+                logger.info("%s left to the process that publishes to %s", films, self.line.label)
+            else:
+                logger.warning(
+                    "%s not yet published to %s; this sends what is left: %s",
+                    films, self.line.label, self._command(self.line.sink),
+                )  # fmt: skip
+        return n
+
+    def _run(self, _item: None, _more: bool) -> None:
+        if threading.get_ident() == self._starter:
+            # The interpreter is ending and starts no threads: `close` does the work itself.
+            self._has_no_thread = True
+        else:
+            self._work_until_closed()
+
+    def _work_until_closed(self) -> None:
+        """Go on until the publisher closes; the thread's whole life."""
+        try:
+            while self._deadline is None:
+                self._wake.clear()
+                self._wait(self._step())
+            self._drain(self._deadline)
+        finally:
+            if self._closes_sink:
+                self._close_sink()
+            self.line.release()
+            with self._lock:
+                self._is_running = False
+
+    def _step(self) -> float:
+        try:
+            return self.line.step()
+        except Exception as error:  # noqa: BLE001 - a disk that is full now need not be so later
+            self.line.give_up("ledger", error)
+            return POLL_S
+
+    def _wait(self, timeout_s: float) -> None:
+        if timeout_s > 0:
+            self._clock.wait(self._wake, min(timeout_s, POLL_S))
+
+    def _drain(self, deadline: float) -> None:
+        """Send what is due; end at the first failure, and do not wait for another process."""
+        try:
+            self.line.hurry()
+            n_failures = self.line.n_failures
+            confirm_until: float | None = None
+            while (now := self._clock.monotonic()) < deadline:
+                wait_s = self._step()
+                has_failed = self.line.is_paused or self.line.n_failures > n_failures
+                if has_failed or not self.line.has_lock or not self.line.n_pending():
+                    return
+                if wait_s <= 0:
+                    continue
+                if not self.line.n_pending(State.QUEUED, State.SENDING):
+                    confirm_until = confirm_until or now + CONFIRM_AT_CLOSE_S
+                    if now >= confirm_until:
+                        return
+                elif self.line.backs_off_s() > CONFIRM_AT_CLOSE_S:
+                    return
+                self._clock.wait(_NEVER, min(wait_s, max(0.0, deadline - now)))
+        except StoreError as error:
+            logger.info("%s", error)
+
+    def _close_sink(self) -> None:
+        try:
+            self.line.sink.close()
+            if self.line.has_lock:
+                # Some places only know when their run has ended.
+                self.line.ask_handed()
+        except BaseException as error:  # noqa: BLE001 - a sink is another's code
+            logger.info("closing %s: %s: %s", self.line.label, type(error).__name__, error)
+
+
+def _close_at_exit() -> None:
+    """Have every publisher of this process closed at its end, in children of multiprocessing too."""
+    global _exit_pid
+    if _exit_pid != os.getpid():
+        _exit_pid = os.getpid()
+        # After the recorders (10), whose last films are to be sent as well.
+        multiprocessing.util.Finalize(None, _close_all, exitpriority=5)
+
+
+def _close_all() -> None:
+    for publisher in list(_LIVE):
+        publisher.close(CLOSE_S)
+
+
+def _forget_inherited() -> None:
+    _LIVE.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)
