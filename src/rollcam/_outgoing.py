@@ -27,7 +27,8 @@ from rollcam.publish.sink import Delivery, Sink
 from rollcam.publish.source import NothingToSendError, Prepared, is_finished, sha256_of
 from rollcam.store import sidecar
 from rollcam.store.catalog import list_episodes
-from rollcam.store.layout import HIDDEN, SIDECAR_SUFFIX, clean_name
+from rollcam.store.layout import clean_name
+from rollcam.store.names import HIDDEN, SIDECAR_SUFFIX
 
 _CRF = 20
 _STALE_S = 3600.0
@@ -174,6 +175,17 @@ class Publication:
     def sinks(self) -> list[Sink]:
         """Where films go."""
         return self._shared.publisher.sinks
+
+    def owes(self, episode: Episode) -> bool:
+        """Say whether a film is still on its way to any sink, and must not be deleted.
+
+        Who cannot tell, since the ledger cannot be read, says yes.
+        """
+        try:
+            return bool(self._shared.publisher.ledger.owes(episode.episode_id))
+        except StoreError as error:
+            self.problems.append(("publish:ledger", error))
+            return True
 
     def announce(self, episode: Episode) -> None:
         """Queue a film that is finished and in place. Never raises; writes to the disk."""

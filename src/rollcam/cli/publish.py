@@ -78,13 +78,13 @@ def publish(
     """
     given = {k: v for k, v in {**options, "dir": dir_}.items() if v is not None}
     _check_options(place, given)
-    if dry_run:
-        _print_plan(folder, place)
-        return
     if place == "wandb":
         # A run of its own for each folder, always the same one: who repeats the command goes on.
         digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
         given.setdefault("run_id", f"rollcam-{digest[:10]}")
+    if dry_run:
+        _print_plan(folder, place, given)
+        return
     from rollcam.publish.registry import make, resolve
 
     sink = make(place, **given) if place in _OPTIONS else resolve(place)
@@ -171,6 +171,8 @@ def _deliver(folder: Path, sink: Sink, mb_per_minute: float | None) -> _Outcome:
     n_left = line.n_pending()
     counts = ledger.counts().get(line.key, {})
     tally = line.tally
+    has_trouble = n_left or tally.n_failed or tally.n_dropped
+    troubled = ledger.troubled(_N_REASONS, line.key) if has_trouble else []
     return _Outcome(
         label=line.label,
         n_films=n_films,
@@ -181,9 +183,7 @@ def _deliver(folder: Path, sink: Sink, mb_per_minute: float | None) -> _Outcome:
         n_failed=tally.n_failed,
         n_left=n_left,
         bytes_sent=tally.bytes_sent,
-        reasons=[_trouble(e) for e in ledger.troubled(_N_REASONS, line.key)]
-        if n_left or tally.n_failed or tally.n_dropped
-        else [],
+        reasons=[_trouble(e) for e in troubled],
         unread=[str(problem) for problem in listing.problems],
     )
 
@@ -202,12 +202,22 @@ def _queue(ledger: Ledger, line: Line, episodes: list[Any]) -> tuple[int, int]:
 
 def _ledger(folder: Path) -> Ledger:
     from rollcam.publish.ledger import FILE_NAME, Ledger
-    from rollcam.store.layout import HIDDEN
+    from rollcam.store.names import HIDDEN
 
     return Ledger(folder.resolve() / HIDDEN / FILE_NAME)
 
 
-def _print_plan(folder: Path, place: str) -> None:
+def _is_meant(target: str, place: str, given: dict[str, str]) -> bool:
+    """Say whether a target in the ledger is the one that the options name."""
+    path = given.get("dir") or given.get("logdir")
+    if path is not None:
+        return target == str(Path(path).resolve())
+    # The tracking server and the mode are no part of a target.
+    named = [v for k, v in given.items() if k in ("project", "entity", "run_id")]
+    return all(name in target for name in named)
+
+
+def _print_plan(folder: Path, place: str, given: dict[str, str]) -> None:
     """Say what would be sent. No sink is made: to make one may open a run."""
     from rollcam.publish.ledger import State
     from rollcam.publish.source import is_finished
@@ -216,7 +226,8 @@ def _print_plan(folder: Path, place: str) -> None:
     episodes = list_episodes(folder).episodes
     ledger = _ledger(folder)
     ids = [episode.episode_id for episode in episodes]
-    keys = [key for key in ledger.counts() if key[0] == place]
+    name = place.partition(":")[0]
+    keys = [key for key in ledger.counts() if key[0] == name and _is_meant(key[1], name, given)]
     stored = {
         entry.episode_id
         for key in keys

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -24,7 +23,7 @@ from rollcam.publish.clock import Clock, SystemClock
 from rollcam.publish.ledger import OWED, Entry, Key, Ledger, State
 from rollcam.publish.pace import LONGEST_WAIT_S, Backoff, Budget, Tally
 from rollcam.publish.sink import Sink
-from rollcam.publish.source import NothingToSendError, Prepared, Source, queue
+from rollcam.publish.source import NothingToSendError, Prepared, Source, queue, size_of
 
 logger = logging.getLogger("rollcam")
 
@@ -250,7 +249,7 @@ class Line:
             mtime_ns=prepared.mtime_ns, publisher=self._publisher, must_ask=False,
             n_asked=0, n_unsure=0, due_at=0.0,
         )  # fmt: skip
-        n_bytes = _size(prepared.delivery.media)
+        n_bytes = size_of(prepared.delivery.media)
         self._ledger.put([entry])
         try:
             reference = self.sink.publish(prepared.delivery)
@@ -261,7 +260,7 @@ class Line:
         except BaseException as error:  # noqa: BLE001 - a sink is another's code, and the thread must go on
             # It may have arrived all the same, so the place is asked before it is sent again.
             self._retry(replace(entry, must_ask=True), _told(error))
-            self._fail(_cause(error), error)
+            self._fail(type(error).__name__, error)
             return
         self._worked()
         now = self._clock.now()
@@ -272,7 +271,7 @@ class Line:
             entry, state=State.HANDED, reference=str(reference)[:_MAX_TEXT], reason=None,
             due_at=now,
         )  # fmt: skip
-        if _was_changed(prepared):
+        if prepared.was_changed():
             handed = replace(
                 handed, state=State.QUEUED, must_ask=False, attempts=0, mtime_ns=0, sha256=None
             )
@@ -295,7 +294,7 @@ class Line:
             answer = self.sink.stored([prepared.delivery for _, prepared in asked])
             there = None if answer is None else {str(episode_id) for episode_id in answer}
         except BaseException as error:  # noqa: BLE001 - a sink is another's code, and the thread must go on
-            self._fail(_cause(error), error)
+            self._fail(type(error).__name__, error)
             reason = f"could not be asked: {_told(error)}"
             self._ledger.put(
                 [self._later(replace(entry, reason=reason), now) for entry, _ in asked]
@@ -414,25 +413,3 @@ class Line:
 def _told(error: BaseException) -> str:
     text = str(error) if isinstance(error, SinkError) else f"{type(error).__name__}: {error}"
     return text[:_MAX_TEXT]
-
-
-def _cause(error: BaseException) -> str:
-    return type(error).__name__
-
-
-def _size(path: Any) -> int:
-    try:
-        return int(Path(path).stat().st_size)
-    except OSError:
-        return 0
-
-
-def _was_changed(prepared: Prepared) -> bool:
-    """Say whether the film changed while it was handed over; one that was deleted did not."""
-    path = prepared.delivery.episode.media_path
-    assert path is not None
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) != (prepared.size_bytes, prepared.mtime_ns)

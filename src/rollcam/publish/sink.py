@@ -5,6 +5,10 @@ publisher calls it, on one thread of its own, never two calls at once, and never
 thread. A sink that raises `SinkError` is asked again later; one that raises `SinkRefused` is not.
 
 Third parties offer theirs by an entry point of the group `rollcam.sinks`.
+
+A sink may say two more things of itself, as attributes: `bytes_per_min`, an `int`, is how much the
+place wants to get per minute at most; `cli_options`, a `str` such as `--to wandb --project p`, is
+what `rollcam publish DIR` has to be told to go on with this very target.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ class Sink(Protocol):
         """Hand one film over; return a reference to it, such as a URL or a path.
 
         What was handed over before (a process may have died right after it) must not appear twice.
+        The same episode with another `sha256` is another film, which takes the place of the first.
 
         Raises:
             SinkError: It did not work this time.
@@ -56,8 +61,11 @@ class Sink(Protocol):
     def stored(self, deliveries: Sequence[Delivery]) -> Collection[str] | None:
         """Return the episode ids of those that have arrived, as the place itself says.
 
-        `None` when the place cannot tell now, or ever. Called some time after `publish`, and for
-        whatever a dead process was about to hand over.
+        `None` when the place cannot tell now, or ever: what was handed over then stays `handed`
+        in the ledger, and what a dead process was about to hand over is handed over again. Called
+        some time after `publish`, for whatever a dead process was about to hand over, for films of
+        which a lost ledger knew, and once more after `close`. What has another content (`sha256`)
+        than the one here has not arrived.
 
         Raises:
             SinkError: It could not be asked.

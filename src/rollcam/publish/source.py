@@ -32,6 +32,16 @@ class Prepared:
     mtime_ns: int
     """Of the episode's own media file, before it was read."""
 
+    def was_changed(self) -> bool:
+        """Say whether the film changed since; one that was deleted did not."""
+        path = self.delivery.episode.media_path
+        assert path is not None
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) != (self.size_bytes, self.mtime_ns)
+
 
 class Source(Protocol):
     """Turns what the ledger owes into films that play."""
@@ -57,6 +67,14 @@ class Source(Protocol):
 def is_finished(episode: Episode) -> bool:
     """Say whether there is a film to publish: unfinished, failed and empty ones are none."""
     return episode.status in _FINISHED and episode.media_path is not None and episode.n_frames > 0
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file; 0 when it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def sha256_of(path: Path) -> str:

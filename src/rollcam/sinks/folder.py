@@ -17,14 +17,8 @@ from rollcam.episode import Episode
 from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Delivery
 from rollcam.store import sidecar
-from rollcam.store.layout import (
-    HIDDEN,
-    MEDIA_SUFFIXES,
-    SIDECAR_SUFFIX,
-    STEPS_SUFFIX,
-    clean_name,
-    replace_patiently,
-)
+from rollcam.store.layout import clean_name, replace_patiently
+from rollcam.store.names import ALL_SUFFIXES, HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
 
 _MAX_NAMES = 10_000
 _MAX_RECORD = 64 * 1024
@@ -117,8 +111,7 @@ class FolderSink:
             facts = _read(record)
             if facts is not None and facts.get("episode_id") == episode.episode_id:
                 return name, record
-            suffixes = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
-            if any(os.path.lexists(self._root / f"{name}{suffix}") for suffix in suffixes):
+            if any(os.path.lexists(self._root / f"{name}{suffix}") for suffix in ALL_SUFFIXES):
                 continue
             try:
                 with open(record, "xb") as file:
