@@ -104,6 +104,7 @@ class Line:
         self._publisher = uuid.uuid4().hex
         self._paused_until = 0.0
         self._next_ask_at = 0.0
+        self._has_unasked = False
         self._ledger_id: str | None = None
         self._lock = self._new_lock(lock_folder)
         self._is_swept = False
@@ -231,6 +232,9 @@ class Line:
         n_begun = self.tally.n_sent + self.n_failures
         oldest = n_begun % BACKLOG_EVERY == BACKLOG_EVERY - 1
         entry = self._ledger.next_queued(self.key, now, oldest=oldest)
+        if entry is None and self._has_unasked:
+            self._has_unasked, self._next_ask_at = False, 0.0
+            return 0.0
         if entry is None:
             due_at = self._ledger.next_due_at(self.key)
             return POLL_S if due_at is None else min(POLL_S, max(0.05, due_at - now))
@@ -276,8 +280,9 @@ class Line:
                 handed, state=State.QUEUED, must_ask=False, attempts=0, mtime_ns=0, sha256=None
             )
         self._ledger.put([handed])
-        # Several are asked for together, unless the first answer comes at once.
+        # Several are asked for together, or when nothing more is to be sent.
         self._next_ask_at = max(self._next_ask_at, now + CONFIRM_S)
+        self._has_unasked = True
 
     def _ask(self, entries: list[Entry], now: float) -> None:
         """Ask the place what it has of these, and write down what follows."""
