@@ -102,9 +102,7 @@ class Rig:
 
     def queue(self, *, must_ask: bool = False, again: bool = False) -> None:
         episodes = list_episodes(self.folder).episodes
-        queue(
-            self.ledger, self.line.key, episodes, self.time.now(), must_ask=must_ask, again=again
-        )
+        queue(self.ledger, self.line.key, episodes, self.time.now(), must_ask=must_ask, again=again)
 
     def steps(self, limit: int = 2000, until: Callable[[], bool] = lambda: False) -> None:
         """Step until nothing is owed, or `until`; wait as long as each step says."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from rollcam.publish.ledger import State
-from rollcam.store.catalog import list_episodes
 from tests.example_sink.example_sink import ShelfSink
 from tests.publish.rig import Time, add_films, python_path, rig
 
@@ -261,5 +260,7 @@ def add_entry_point(folder: Path) -> None:
     """What an installed package of that name leaves beside its modules."""
     facts = folder / "rollcam_example_sink-1.0.dist-info"
     facts.mkdir(parents=True)
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: rollcam-example-sink\nVersion: 1\n")
+    (facts / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: rollcam-example-sink\nVersion: 1\n"
+    )
     (facts / "entry_points.txt").write_text("[rollcam.sinks]\nshelf = example_sink:ShelfSink\n")

@@ -227,7 +227,9 @@ def test_a_ledger_from_elsewhere_leads_nowhere(made: Rig) -> None:
     made.ledger.put([bad])
     made.steps()
     assert made.order() == ["b"]
-    assert made.ledger.find(made.line.key, [outside.episode_id])[outside.episode_id].state == "dropped"
+    assert (
+        made.ledger.find(made.line.key, [outside.episode_id])[outside.episode_id].state == "dropped"
+    )
 
 
 @pytest.mark.parametrize("status", ["failed", "empty"])

@@ -149,7 +149,9 @@ def test_the_same_sink_twice_is_refused(tmp_path: Path) -> None:
 
 
 @contextmanager
-def recorders(n: int, folder: Path, shelf: Path, code: str) -> Iterator[list[subprocess.Popen[str]]]:
+def recorders(
+    n: int, folder: Path, shelf: Path, code: str
+) -> Iterator[list[subprocess.Popen[str]]]:
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(code), str(folder), str(shelf)]
     processes = [
         subprocess.Popen(

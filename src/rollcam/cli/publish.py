@@ -165,7 +165,7 @@ def _deliver(folder: Path, sink: Sink, mb_per_minute: float | None) -> _Outcome:
             n_left = drain(line, progress=progress)
         sink.close()
         # Some places only know when their run has ended.
-        line.ask_handed()
+        line.ask_handed(limit=n_films)
     finally:
         line.release()
     n_left = line.n_pending()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from rollcam.publish.clock import Clock, SystemClock
 from rollcam.publish.ledger import State
-from rollcam.publish.line import POLL_S, Line
+from rollcam.publish.line import Line
+from rollcam.publish.pace import POLL_S
 
 GIVE_UP_AFTER = 5
 """Failures of the sink, one after another, after which the rest is left for later."""

@@ -21,37 +21,26 @@ from rollcam.episode import Episode
 from rollcam.errors import MissingDependencyError, SettingError, SinkError, SinkRefused
 from rollcam.publish.clock import Clock, SystemClock
 from rollcam.publish.ledger import OWED, Entry, Key, Ledger, State
-from rollcam.publish.pace import LONGEST_WAIT_S, Backoff, Budget, Tally
+from rollcam.publish.pace import (
+    BACKLOG_EVERY,
+    CONFIRM_S,
+    LONGEST_WAIT_S,
+    MAX_LOST,
+    PARKED_S,
+    PATIENCE_S,
+    POLL_S,
+    SETTLE_S,
+    UNSURE_FOR_GOOD,
+    Backoff,
+    Budget,
+    Tally,
+)  # fmt: skip
 from rollcam.publish.sink import Sink
 from rollcam.publish.source import NothingToSendError, Prepared, Source, queue, size_of
 
 logger = logging.getLogger("rollcam")
 
 Problems = deque[tuple[str, Exception]]
-
-BACKLOG_EVERY = 4
-"""Each so many deliveries, the oldest film goes instead of the newest."""
-
-CONFIRM_S = 1.0
-"""How long after a hand-over the place is first asked, and how far apart questions are."""
-
-PATIENCE_S = 300.0
-"""How long what this process handed over may be on its way before it counts as lost."""
-
-SETTLE_S = 2.0
-"""The same for what a process handed over that is dead: it sends nothing any more."""
-
-MAX_LOST = 3
-"""Hand-overs that never arrived after which a film has failed."""
-
-UNSURE_FOR_GOOD = 3
-"""Answers of "cannot tell" after which no more is asked: handed over is all that can be known."""
-
-PARKED_S = 3600.0
-"""When a place that could not tell is asked again, in seconds."""
-
-POLL_S = 1.0
-"""How often the ledger is read for what other processes queued, or the lock is tried, in seconds."""
 
 _ASK_BATCH = 32
 _MAX_TEXT = 1000
@@ -183,11 +172,16 @@ class Line:
         """Count what is still owed, in these states or in any; see `Ledger.n_pending`."""
         return self._ledger.n_pending(self.key, unsure_from=UNSURE_FOR_GOOD, states=states or OWED)
 
-    def ask_handed(self) -> None:
+    def ask_handed(self, limit: int = 10 * _ASK_BATCH) -> None:
         """Ask once more for what was handed over, due or not. After the sink was closed, too."""
-        handed = [e for e in self._ledger.handed(self.key, _ASK_BATCH) if e.n_unsure == 0]
-        if handed and self.has_lock:
-            self._ask(handed, self._clock.now())
+        if not self.has_lock:
+            return
+        handed = self._ledger.handed(self.key, limit)
+        for start in range(0, len(handed), _ASK_BATCH):
+            n_stored = self.tally.n_stored
+            self._ask(handed[start : start + _ASK_BATCH], self._clock.now())
+            if self.tally.n_stored == n_stored:
+                return
 
     def release(self) -> None:
         """Let another process deliver."""

@@ -9,6 +9,30 @@ from dataclasses import dataclass
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
 """Waits after failures: the first one, doubled each time, up to the longest."""
 
+BACKLOG_EVERY = 4
+"""Each so many deliveries, the oldest film goes instead of the newest."""
+
+CONFIRM_S = 1.0
+"""How long after a hand-over the place is first asked, and how far apart questions are."""
+
+PATIENCE_S = 300.0
+"""How long what this process handed over may be on its way before it counts as lost."""
+
+SETTLE_S = 2.0
+"""The same for what a process handed over that is dead: it sends nothing any more."""
+
+MAX_LOST = 3
+"""Hand-overs that never arrived after which a film has failed."""
+
+UNSURE_FOR_GOOD = 3
+"""Answers of "cannot tell" after which no more is asked: handed over is all that can be known."""
+
+PARKED_S = 3600.0
+"""When a place that could not tell is asked again, in seconds."""
+
+POLL_S = 1.0
+"""How often the ledger is read for what other processes queued, or the lock is tried, in seconds."""
+
 _BUDGET_S = 60.0
 
 

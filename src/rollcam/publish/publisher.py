@@ -19,7 +19,8 @@ from rollcam.episode import Episode
 from rollcam.errors import StoreError
 from rollcam.publish.clock import Clock, SystemClock
 from rollcam.publish.ledger import FILE_NAME, Ledger, State
-from rollcam.publish.line import POLL_S, Line, Problems
+from rollcam.publish.line import Line, Problems
+from rollcam.publish.pace import POLL_S
 from rollcam.publish.sink import Sink
 from rollcam.publish.source import Source, is_finished
 
