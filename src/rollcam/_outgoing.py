@@ -7,6 +7,7 @@ into `.rollcam/outgoing`, from where they go when nobody is owed them any more.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 import uuid
@@ -290,8 +291,20 @@ def _open(
 def command_of(root: Path, sink: Sink) -> str:
     """Return the command that sends to a sink what it is owed."""
     options = getattr(sink, "cli_options", None)
-    told = options if isinstance(options, str) else f"--to {sink.name}"
-    return f"rollcam publish {root} {told}"
+    if not isinstance(options, str):
+        options = f"--to {sink.name} {_options_of(sink.name, sink.target)}".strip()
+    return f"rollcam publish {shlex.quote(str(root))} {options}"
+
+
+def _options_of(name: str, target: str) -> str:
+    """Return what `rollcam publish` has to be told, as far as a target tells it."""
+    if name == "tensorboard":
+        return f"--logdir {shlex.quote(target)}"
+    if name == "wandb" and target.count("/") == 2:
+        entity, project, run_id = map(shlex.quote, target.split("/"))
+        of = "" if entity == "-" else f" --entity {entity}"
+        return f"--project {project}{of} --run-id {run_id}"
+    return "..."
 
 
 def _close_quietly(sinks: Iterable[Sink]) -> None:

@@ -134,7 +134,7 @@ def test_many_processes_write_at_once(ledger: Ledger) -> None:
 @pytest.mark.parametrize("how", ["deleted", "corrupt"])
 def test_a_lost_ledger_is_rebuilt_and_nothing_is_doubled(made: Rig, how: str) -> None:
     films = add_films(made.folder, 4)
-    made.line.run_ids.add(films[0].run_id)
+    made.line._run_ids = {films[0].run_id}
     for film in films[:3]:
         made.line.add(film)
     made.steps()
@@ -166,7 +166,7 @@ def test_only_the_runs_own_films_come_back_by_themselves(made: Rig) -> None:
     """An old film in the folder is nobody's business until somebody says `rollcam publish`."""
     add_film(made.folder, "old", run_id="another run")
     ours = add_film(made.folder, "ours")
-    made.line.run_ids.add(ours.run_id)
+    made.line._run_ids = {ours.run_id}
     made.line.add(ours)
     made.steps()
     made.ledger.path.unlink()

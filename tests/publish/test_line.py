@@ -306,6 +306,20 @@ def test_a_sink_that_raises_anything_is_asked_again(tmp_path: Path) -> None:
     assert made.order() == ["a"]
 
 
+def test_an_answer_that_got_lost_doubles_nothing(tmp_path: Path) -> None:
+    class Deaf(ShelfSink):
+        def publish(self, delivery):
+            super().publish(delivery)
+            raise TimeoutError("no answer")
+
+    made = rig(tmp_path / "films", Deaf(tmp_path / "shelf"))
+    add_films(made.folder, 3)
+    made.queue()
+    made.steps()
+    assert len(made.sink.films()) == 3
+    assert set(made.states().values()) == {State.STORED}
+
+
 def test_a_disk_that_is_full_is_told_and_nothing_is_sent_unrecorded(
     made: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,7 @@ def test_what_browsers_do_not_play_is_mended_first(made: Rig, kind: str) -> None
         without_moov(film(source, 40, container={}))
     before = source.read_bytes()
     episode = put(made, "a", source)
-    delivery, plays, data = sent(made)
+    _, plays, data = sent(made)
     assert plays
     assert data != before
     assert episode.media_path is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import rollcam
 from rollcam._outgoing import Publication, open_publisher
-from rollcam.errors import SettingError
+from rollcam.errors import SettingError, StoreError
 from rollcam.publish.ledger import Ledger, State
 from tests.example_sink.example_sink import ShelfSink
 from tests.films import wait_until
@@ -53,6 +56,45 @@ def test_the_thread_outlives_quiet_times_and_ends_at_close(tmp_path: Path) -> No
     assert publication.close(20)
     assert not thread.is_alive()
     assert publication.close(20)
+
+
+def test_a_recorder_only_has_to_announce(tmp_path: Path) -> None:
+    sink = ShelfSink(tmp_path / "shelf")
+    with publishing(tmp_path / "films", sink) as publication:
+        with rollcam.Recorder(tmp_path / "films", on_finished=publication.announce) as recorder:
+            for k in range(4):
+                recorder.begin()
+                recorder.frame(np.full((32, 32, 3), 60 * k, np.uint8))
+                recorder.end()
+            recorder.begin()
+            recorder.end()  # nothing was rendered, so nothing is published
+        assert publication.flush(30)
+        assert len(sink.films()) == 4
+        assert not publication.problems
+
+
+def test_a_sink_may_settle_its_target_late(tmp_path: Path) -> None:
+    """W&B's does: the run of the trainer begins after the recorder was made."""
+    sink = ShelfSink(tmp_path / "shelf")
+    sink.target = "no run yet"
+    with publishing(tmp_path / "films", sink) as publication:
+        sink.target = "the run"
+        publication.announce(add_film(tmp_path / "films", "a"))
+        assert publication.flush(20)
+    ledger = Ledger(tmp_path / "films" / ".rollcam" / "ledger.sqlite")
+    assert list(ledger.counts()) == [("shelf", "the run")]
+
+
+def test_a_folder_that_is_gone_is_told_once_and_breaks_nothing(tmp_path: Path) -> None:
+    sink = ShelfSink(tmp_path / "shelf")
+    film = add_film(tmp_path / "films", "a")
+    with publishing(tmp_path / "gone", sink) as publication:
+        shutil.rmtree(tmp_path / "gone")
+        (tmp_path / "gone").write_text("a file where the folder was")
+        publication.announce(film)
+        ((cause, error),) = publication.problems
+        assert cause == "publish:ledger"
+        assert isinstance(error, StoreError)
 
 
 def test_one_slow_sink_does_not_hold_up_another(tmp_path: Path) -> None:

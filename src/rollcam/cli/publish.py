@@ -49,7 +49,7 @@ _PATIENCE_S = 60.0
 )
 @click.option(
     "--mode",
-    type=click.Choice(["online", "offline", "shared", "disabled"]),
+    type=click.Choice(["online", "offline"]),
     help="Of Weights & Biases.",
 )
 @click.option("--tracking-uri", help="Of MLflow.")

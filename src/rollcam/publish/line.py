@@ -11,7 +11,7 @@ import os
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Line:
         bytes_per_min: Bytes to send per minute at most; one larger film goes alone. Default: the
             sink's own `bytes_per_min`, if it has one.
         patience_s: See `PATIENCE_S`.
+        run_ids: Runs whose films are queued again when the ledger was lost; read each time.
         jitter: Returns a number in [0, 1); retries of many processes must not come all at once.
     """
 
@@ -73,6 +74,7 @@ class Line:
         clock: Clock | None = None,
         bytes_per_min: int | None = None,
         patience_s: float = PATIENCE_S,
+        run_ids: Collection[str] = (),
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.sink = sink
@@ -80,8 +82,6 @@ class Line:
         self.tally = Tally()
         self.n_failures = 0
         """Failures of the sink, one after another, since it last worked."""
-        self.run_ids: set[str] = set()
-        """Runs whose films are queued again when the ledger was lost."""
         self._ledger = ledger
         self._source = source
         self._clock = clock or SystemClock()
@@ -89,6 +89,7 @@ class Line:
         self._said: set[str] = set()
         self._budget = Budget(bytes_per_min or getattr(sink, "bytes_per_min", None))
         self._patience_s = patience_s
+        self._run_ids = run_ids
         self._backoff = Backoff(jitter)
         self._publisher = uuid.uuid4().hex
         self._paused_until = 0.0
@@ -218,7 +219,7 @@ class Line:
         identity = self._ledger.identity()
         if self._ledger_id not in (None, identity):
             logger.warning("the ledger %s was lost; it is rebuilt", self._ledger.path)
-            episodes = self._source.episodes(self.run_ids)
+            episodes = self._source.episodes(self._run_ids)
             queue(self._ledger, self.key, episodes, now, must_ask=True)
         self._ledger_id = identity
 

@@ -75,18 +75,26 @@ class Publisher:
         self._source = source
         self._clock = clock or SystemClock()
         self._pid = os.getpid()
+        self._run_ids: set[str] = set()
+        corner.mkdir(parents=True, exist_ok=True)
+
+        def line_to(sink: Sink) -> Line:
+            return Line(
+                self.ledger, sink, source, lock_folder=corner / "publish",
+                problems=self.problems, clock=self._clock, bytes_per_min=bytes_per_min,
+                run_ids=self._run_ids,
+            )  # fmt: skip
+
         self._lanes = [
             _Lane(
-                Line(
-                    self.ledger, sink, source, lock_folder=corner / "publish",
-                    problems=self.problems, clock=self._clock, bytes_per_min=bytes_per_min,
-                ),
+                sink,
+                line_to,
                 self._clock,
                 closes_sink=any(sink is mine for mine in own),
                 command=command,
             )
             for sink in sinks
-        ]  # fmt: skip
+        ]
         _close_at_exit()
 
     @property
@@ -97,12 +105,11 @@ class Publisher:
     @property
     def sinks(self) -> list[Sink]:
         """Where films go."""
-        return [lane.line.sink for lane in self._lanes]
+        return [lane.sink for lane in self._lanes]
 
     def join(self, run_id: str) -> None:
         """Take up a run: its films are queued again when the ledger is lost."""
-        for lane in self._lanes:
-            lane.line.run_ids.add(run_id)
+        self._run_ids.add(run_id)
 
     def announce(self, episode: Episode) -> None:
         """Queue a film that was just finished, for every sink. Never raises.
@@ -114,19 +121,22 @@ class Publisher:
             return
         for lane in self._lanes:
             try:
-                lane.line.add(episode)
-            except StoreError as error:
-                self.problems.append(("publish:ledger", error))
-            else:
-                lane.wake()
+                lane.add(episode)
+            except (StoreError, OSError) as error:
+                self.problems.append(("publish:ledger", _as_store_error(error)))
         _LIVE.add(self)
 
     def start(self) -> None:
         """Go on with what an earlier process was owed, before the first film is announced."""
-        if not self.is_inherited and self.ledger.exists:
+        if self.is_inherited or not self.ledger.exists:
+            return
+        try:
             for lane in self._lanes:
-                lane.wake()
-            _LIVE.add(self)
+                if self.ledger.next_due_at((lane.sink.name, lane.sink.target)) is not None:
+                    lane.wake()
+                    _LIVE.add(self)
+        except (StoreError, OSError) as error:
+            self.problems.append(("publish:ledger", _as_store_error(error)))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that is owed was delivered; say whether that came in time."""
@@ -168,7 +178,7 @@ class Publisher:
 
     def _is_done(self) -> bool:
         try:
-            return not self.ledger.exists or not any(lane.line.n_pending() for lane in self._lanes)
+            return not any(lane.n_pending() for lane in self._lanes)
         except StoreError as error:
             self.problems.append(("publish:ledger", error))
             return False
@@ -178,16 +188,24 @@ class _Lane:
     """One sink's thread."""
 
     def __init__(
-        self, line: Line, clock: Clock, *, closes_sink: bool, command: Callable[[Sink], str]
+        self,
+        sink: Sink,
+        line_to: Callable[[Sink], Line],
+        clock: Clock,
+        *,
+        closes_sink: bool,
+        command: Callable[[Sink], str],
     ) -> None:
-        self.line = line
+        self.sink = sink
+        self._line_to = line_to
+        self._line: Line | None = None
         self._clock = clock
         self._closes_sink = closes_sink
         self._command = command
         self._deadline: float | None = None
         self._wake = threading.Event()
         self._worker: Worker[None] = Worker(
-            f"publish-{line.key[0]}", self._run, max_bytes=1, idle_s=0.0
+            f"publish-{sink.name}", self._run, max_bytes=1, idle_s=0.0
         )
         self._is_running = False
         self._is_told = False
@@ -196,10 +214,27 @@ class _Lane:
         # Re-entrant: on a thread that cannot be started, `_run` runs inside `wake`.
         self._lock = threading.RLock()
 
+    @property
+    def line(self) -> Line:
+        """The line, made when it is first needed: before, a sink may not know its target yet."""
+        with self._lock:
+            self._line = self._line or self._line_to(self.sink)
+            return self._line
+
+    def add(self, episode: Episode) -> None:
+        """Queue a film, and see to it that somebody looks."""
+        self.line.add(episode)
+        self.wake()
+
+    def n_pending(self) -> int:
+        """Count what is still owed."""
+        return 0 if self._line is None or not self._line.is_known else self._line.n_pending()
+
     def wake(self) -> None:
         """Look at the ledger now; starts the thread where none runs."""
         with self._lock:
             self._wake.set()
+            self._line = self._line or self._line_to(self.sink)
             if not self._is_running and self._deadline is None:
                 self._starter = threading.get_ident()
                 self._is_running = self._worker.submit(None, 0, timeout_s=0)
@@ -223,7 +258,7 @@ class _Lane:
     def tell_rest(self) -> int:
         """Log in one line what is pending, once; return how much that is."""
         try:
-            n = self.line.n_pending() if self.line.is_known else 0
+            n = self.n_pending()
         except StoreError as error:
             logger.warning("%s", error)
             return 1
@@ -296,12 +331,18 @@ class _Lane:
 
     def _close_sink(self) -> None:
         try:
-            self.line.sink.close()
-            if self.line.has_lock:
+            self.sink.close()
+            if self._line is not None:
                 # Some places only know when their run has ended.
-                self.line.ask_handed()
+                self._line.ask_handed()
         except BaseException as error:  # noqa: BLE001 - a sink is another's code
-            logger.info("closing %s: %s: %s", self.line.label, type(error).__name__, error)
+            logger.info("closing %s: %s: %s", self.sink.name, type(error).__name__, error)
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"films cannot be queued for their sinks: {error}")
 
 
 def _close_at_exit() -> None:
