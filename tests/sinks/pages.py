@@ -9,6 +9,8 @@ from typing import Any
 from playwright.sync_api import Page
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
+"""Pictures for the documents. What is there stays; delete one and run its test to have it anew."""
+
 PAGE_S = 60.0
 
 _WATCH = """
@@ -34,6 +36,14 @@ async (video) => {
            error: video.error && video.error.message, at: video.currentTime };
 }
 """
+
+
+def screenshot(page: Page, name: str) -> None:
+    """Keep a picture of the page for the documents, unless there is one."""
+    picture = page.screenshot()
+    if not (IMAGES / name).exists():
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        (IMAGES / name).write_bytes(picture)
 
 
 def watch(video: Any) -> dict[str, Any]:

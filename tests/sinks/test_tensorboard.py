@@ -19,10 +19,9 @@ from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.tensorboard import TensorBoardSink
 from tests.sinks.deliveries import LENGTH_S, changed, killed_while_publishing, record
-from tests.sinks.pages import IMAGES, on_page, watch
+from tests.sinks.pages import on_page, screenshot, watch
 from tests.sinks.servers import answers, free_port, get, running
 
-SHOWN_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +299,8 @@ def test_plays_in_tensorboard(board: Board, browser: Any) -> None:
         seen["images"] = frame.locator("img").count()
         frame.get_by_label("Filter runs by name").fill("PPO-")
         frame.locator("section", has_text="bold").wait_for(state="detached")
-        page.screenshot(path=IMAGES / "tensorboard.png")
+        frame.locator("body").evaluate("scrollTo(0, 0)")
+        screenshot(page, "tensorboard.png")
         frame.get_by_label("ppo-2").uncheck()
         frame.locator("section", has_text="ppo-2").wait_for(state="detached")
         seen["left"] = frame.locator("h2").all_inner_texts()
@@ -331,7 +331,7 @@ def test_preview_moves_in_the_stock_image_tab(board: Board, browser: Any) -> Non
             seen.add(picture.screenshot())
             if len(seen) > 2:
                 break
-        page.screenshot(path=IMAGES / "tensorboard-image-tab.png")
+        screenshot(page, "tensorboard-image-tab.png")
         return len(seen)
 
     assert on_page(browser, f"{board.base}/#images", job) > 2
