@@ -274,6 +274,9 @@ def test_animated_pictures_move_on_the_step_slider(
     assert len(names(client, run_id, "images")) == 6
 
     def job(page: Any) -> int:
+        slider = page.get_by_role("slider").first
+        slider.focus()
+        slider.press("End")
         picture = page.locator("img[src*='blob:'], img[src*='get-artifact']").first
         picture.wait_for()
         seen = set()

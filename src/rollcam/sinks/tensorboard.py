@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
-import shutil
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from rollcam.errors import RollcamError, SettingError, SinkError, SinkRefused, r
 from rollcam.episode import Episode
 from rollcam.publish.sink import Delivery
 from rollcam.sinks.facts import clean_id, facts_of, film_id
+from rollcam.sinks.files import copy_whole
 from rollcam.sinks.tensorboard_events import PreviewLog
 from rollcam.sinks.tensorboard_films import (
     FACTS_SUFFIX,
@@ -23,7 +22,7 @@ from rollcam.sinks.tensorboard_films import (
     is_whole,
     read_facts,
 )
-from rollcam.store.layout import replace_patiently, write_atomically
+from rollcam.store.layout import write_atomically
 
 
 class TensorBoardSink:
@@ -127,25 +126,6 @@ class TensorBoardSink:
             raise
         except RollcamError as error:
             raise SinkRefused(f"no preview can be made of {delivery.media}: {error}") from error
-
-
-def copy_whole(source: Path, target: Path) -> str:
-    """Copy a file so that it appears complete or not at all; return its SHA-256 in hex."""
-    scratch = target.with_suffix(".part")
-    digest = hashlib.sha256()
-    try:
-        with open(source, "rb") as reader, open(scratch, "wb") as writer:
-            while block := reader.read(2**20):
-                digest.update(block)
-                writer.write(block)
-            writer.flush()
-            os.fsync(writer.fileno())
-        shutil.copymode(source, scratch)
-        replace_patiently(scratch, target)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    return digest.hexdigest()
 
 
 def _wall_time(episode: Episode) -> float:
