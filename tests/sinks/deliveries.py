@@ -55,9 +55,7 @@ def changed(delivery: Delivery, folder: Path) -> Delivery:
     """The same episode with another film."""
     other = record(folder, 2)[1]
     data = other.media.read_bytes()
-    return dataclasses.replace(
-        delivery, media=other.media, sha256=hashlib.sha256(data).hexdigest()
-    )
+    return dataclasses.replace(delivery, media=other.media, sha256=hashlib.sha256(data).hexdigest())
 
 
 def killed_while_publishing(

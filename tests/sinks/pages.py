@@ -53,7 +53,9 @@ def watch(video: Any) -> dict[str, Any]:
     return seen
 
 
-def on_page(browser: Any, url: str, job: Callable[[Page], Any], *, width: int = 1100, height: int = 700) -> Any:
+def on_page(
+    browser: Any, url: str, job: Callable[[Page], Any], *, width: int = 1100, height: int = 700
+) -> Any:
     """Open `url` in a page of the session's Chromium; nothing but loopback may be asked for."""
 
     def run(page: Page) -> Any:

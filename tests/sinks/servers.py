@@ -24,7 +24,9 @@ def free_port() -> int:
         return int(asked.getsockname()[1])
 
 
-def get(url: str, headers: Mapping[str, str] | None = None, method: str = "GET", timeout_s: float = 10.0) -> tuple[int, Mapping[str, str], bytes]:
+def get(
+    url: str, headers: Mapping[str, str] | None = None, method: str = "GET", timeout_s: float = 10.0
+) -> tuple[int, Mapping[str, str], bytes]:
     """Status, headers and body of an answer, whatever its status."""
     request = urllib.request.Request(url, headers=dict(headers or {}), method=method)
     try:

@@ -18,10 +18,10 @@ pytest.importorskip("tensorboard")
 from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.tensorboard import TensorBoardSink
+from tests.films import wait_until
 from tests.sinks.deliveries import LENGTH_S, changed, killed_while_publishing, record
 from tests.sinks.pages import on_page, screenshot, watch
 from tests.sinks.servers import answers, free_port, get, running
-
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,17 @@ def images(logdir: Path) -> list[tuple[str, int, bytes]]:
         while at + 12 <= len(data):
             (length,) = struct.unpack_from("<Q", data, at)
             event = Event.FromString(data[at + 12 : at + 12 + length])
-            found += [(v.tag, event.step, v.image.encoded_image_string) for v in event.summary.value]
+            found += [
+                (v.tag, event.step, v.image.encoded_image_string) for v in event.summary.value
+            ]
             at += 16 + length
         assert at == len(data)
     return found
 
 
-def test_publishes_film_facts_and_an_animated_preview(films: list[Delivery], tmp_path: Path) -> None:
+def test_publishes_film_facts_and_an_animated_preview(
+    films: list[Delivery], tmp_path: Path
+) -> None:
     import io
 
     from PIL import Image
@@ -66,7 +70,9 @@ def test_publishes_film_facts_and_an_animated_preview(films: list[Delivery], tmp
     assert [place.read_bytes() for place in places] == [d.media.read_bytes() for d in films]
     assert sink.stored(films) == ids(films)
     shown = images(tmp_path / "run")
-    assert [(tag, step) for tag, step, _ in shown] == [("rollout/film", 1000 * k) for k in (1, 2, 3)]
+    assert [(tag, step) for tag, step, _ in shown] == [
+        ("rollout/film", 1000 * k) for k in (1, 2, 3)
+    ]
     with Image.open(io.BytesIO(shown[0][2])) as picture:
         assert picture.format == "PNG"
         assert picture.n_frames >= 15
@@ -123,7 +129,9 @@ def test_killed_anywhere_everything_is_there_once(
     films: list[Delivery], tmp_path: Path, kill: str
 ) -> None:
     logdir = tmp_path / "run"
-    made = f"from rollcam.sinks.tensorboard import TensorBoardSink; TensorBoardSink({str(logdir)!r})"
+    made = (
+        f"from rollcam.sinks.tensorboard import TensorBoardSink; TensorBoardSink({str(logdir)!r})"
+    )
     killed_while_publishing(made, films[:1], kill, tmp_path)
     sink = TensorBoardSink(logdir)
     for delivery in (films[1], films[0]):  # newest first, as the publisher goes on
@@ -313,7 +321,11 @@ def test_plays_in_tensorboard(board: Board, browser: Any) -> None:
     assert seen["duration"] == pytest.approx(LENGTH_S, abs=0.1)
     assert seen["facts"] == "step 3,000 · return 43.5"
     assert seen["caption"] == "Count-v0 · episode 2 · return 43.5 · 29 steps · seed 2 · truncated"
-    assert [fact.split(" · ")[0] for fact in seen["steps"]] == ["step 3,000", "step 2,000", "step 1,000"]
+    assert [fact.split(" · ")[0] for fact in seen["steps"]] == [
+        "step 3,000",
+        "step 2,000",
+        "step 1,000",
+    ]
     assert seen["runs"] == ["<b>bold<b>", "ppo-1", "ppo-2"]
     assert seen["hostile"].startswith(HOSTILE)
     assert seen["images"] == 0
@@ -324,7 +336,9 @@ def test_plays_in_tensorboard(board: Board, browser: Any) -> None:
 
 def test_preview_moves_in_the_stock_image_tab(board: Board, browser: Any) -> None:
     def job(page: Any) -> int:
-        picture = page.locator("image-card img, tf-image-loader img, img[src*='individualImage']").first
+        picture = page.locator(
+            "image-card img, tf-image-loader img, img[src*='individualImage']"
+        ).first
         picture.wait_for()
         seen = set()
         for _ in range(200):
@@ -337,7 +351,28 @@ def test_preview_moves_in_the_stock_image_tab(board: Board, browser: Any) -> Non
     assert on_page(browser, f"{board.base}/#images", job) > 2
 
 
-def test_a_film_that_arrives_later_appears_by_itself(board: Board, browser: Any, tmp_path: Path) -> None:
+def test_late_previews_wipe_out_no_newer_ones(
+    board: Board, films: list[Delivery]
+) -> None:  # in the data server that TensorBoard starts by default
+    sink = TensorBoardSink(board.root / "late")
+    for delivery in (films[1], films[2], films[0]):
+        sink.publish(delivery)
+    sink.close()
+
+    def steps(tag: str) -> list[int]:
+        asked = (
+            f"{board.base}/data/plugin/images/images?run=late%2Frollcam&tag={quote(tag, safe='')}"
+        )
+        code, _, body = get(f"{asked}&sample=0")
+        return [image["step"] for image in json.loads(body)] if code == 200 else []
+
+    wait_until(lambda: steps("rollout/film-2") == [1000], "the late preview is there", 30)
+    assert steps("rollout/film") == [2000, 3000]
+
+
+def test_a_film_that_arrives_later_appears_by_itself(
+    board: Board, browser: Any, tmp_path: Path
+) -> None:
     late = record(tmp_path, 1, first_step=500)
 
     def job(page: Any) -> str:

@@ -38,7 +38,9 @@ def dashboard(home: Path, log: Path) -> Any:
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     settings = {"TRACKIO_DIR": str(home), "TRACKIO_WRITE_TOKEN": TOKEN}
-    server = running(["-c", SHOW.format(port=port)], lambda: answers(f"{base}/version"), log, **settings)
+    server = running(
+        ["-c", SHOW.format(port=port)], lambda: answers(f"{base}/version"), log, **settings
+    )
     return base, server
 
 
@@ -132,10 +134,14 @@ def test_logs_each_film_once_at_its_own_step(
     (table,) = rows(place, project)[0]["metrics"]["rollout/episode"]["_value"]
     caption = "Count-v0 · episode 0 · return 14.5 · 29 steps · seed 0 · truncated"
     assert table == {"episode": caption, "step": 1000, "return": 14.5, "length": 29.0}
-    assert {row["run_name"] for row in rows(place, project)} == {f"rollcam-{films[0].episode.run_id}"}
+    assert {row["run_name"] for row in rows(place, project)} == {
+        f"rollcam-{films[0].episode.run_id}"
+    }
 
 
-def test_nothing_is_stored_before(place: dict[str, str], project: str, films: list[Delivery], tmp_path: Path) -> None:
+def test_nothing_is_stored_before(
+    place: dict[str, str], project: str, films: list[Delivery], tmp_path: Path
+) -> None:
     sink = TrackioSink(project=project, **place)
     assert sink.stored(films) == set()
     sink.publish(films[0])
@@ -187,7 +193,10 @@ def test_a_dead_or_silent_server_is_an_error_within_a_limit(films: list[Delivery
     with listening:
         for url in (f"http://127.0.0.1:{free_port()}", hanging):
             sink = TrackioSink(project="p", server_url=f"{url}/?write_token=secret")
-            asks: list[Callable[[], Any]] = [lambda s=sink: s.publish(films[0]), lambda s=sink: s.stored(films)]
+            asks: list[Callable[[], Any]] = [
+                lambda s=sink: s.publish(films[0]),
+                lambda s=sink: s.stored(films),
+            ]
             for ask in asks:
                 begun = time.monotonic()
                 with pytest.raises(SinkError, match="does not answer") as caught:
@@ -219,7 +228,9 @@ def test_bad_arguments_are_refused(films: list[Delivery], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("where", ["local", "server"])
-def test_plays_on_the_media_page(where: str, request: pytest.FixtureRequest, films: list[Delivery], browser: Any) -> None:
+def test_plays_on_the_media_page(
+    where: str, request: pytest.FixtureRequest, films: list[Delivery], browser: Any
+) -> None:
     base = request.getfixturevalue("local_page" if where == "local" else "server")
     place = {} if where == "local" else {"server_url": f"{base}/?write_token={TOKEN}"}
     project = f"page-{where}"

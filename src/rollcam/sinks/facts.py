@@ -25,7 +25,9 @@ _MAX_CAPTION = 300
 _MAX_ID = 64
 _SHA_DIGITS = 12
 _STEP_DIGITS = 12
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -66,11 +68,8 @@ def step_of(episode: Episode) -> int:
         for context in (episode.context_at_end, episode.context_at_start)
         for key in STEP_COUNTERS
     ]
-    for value in (*candidates, episode.step_index, episode.episode_index):
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            if 0 <= value <= MAX_STEP and value == int(value):
-                return int(value)
-    return 0
+    told = (*candidates, episode.step_index, episode.episode_index)
+    return next((int(value) for value in told if _is_step(value)), 0)
 
 
 def caption_of(episode: Episode) -> str:
@@ -114,6 +113,12 @@ def file_stem(delivery: Delivery) -> str:
 def clean_id(text: str) -> str:
     """Return an id from a sidecar as a name that no file system, URL or query takes amiss."""
     return _UNSAFE.sub("_", text)[:_MAX_ID] or "_"
+
+
+def _is_step(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= MAX_STEP and value == int(value)
 
 
 def _numbers(values: Mapping[str, Scalar]) -> dict[str, float]:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from rollcam.errors import RollcamError, SettingError, SinkError, SinkRefused, require
 from rollcam.episode import Episode
+from rollcam.errors import RollcamError, SettingError, SinkError, SinkRefused, require
 from rollcam.publish.sink import Delivery
 from rollcam.sinks.facts import clean_id, facts_of, film_id
 from rollcam.sinks.files import copy_whole
@@ -121,7 +121,9 @@ class TensorBoardSink:
         if self._previews is None:
             return
         try:
-            self._previews.add(film_id(delivery), delivery.media, step, _wall_time(delivery.episode))
+            self._previews.add(
+                film_id(delivery), delivery.media, step, _wall_time(delivery.episode)
+            )
         except SinkError:
             raise
         except RollcamError as error:

@@ -72,7 +72,9 @@ class PreviewLog:
         series = _series_for(step, state["last_steps"])
         if series is None:
             return
-        record = _record(animate(read_pictures(film, extra="tensorboard"), "apng"), series, step, wall_time)
+        record = _record(
+            animate(read_pictures(film, extra="tensorboard"), "apng"), series, step, wall_time
+        )
         file = self._opened()
         state["last_steps"][series:] = [step, *state["last_steps"][series + 1 :]]
         state["pending"][key] = {"file": Path(file.name).name, "offset": file.tell()}

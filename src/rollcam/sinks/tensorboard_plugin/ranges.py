@@ -91,7 +91,9 @@ def _plain(code: int, text: str) -> Response:
 
 
 def _names(header: str, etag: str) -> bool:
-    return header.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return header.strip() == "*" or etag in [
+        tag.strip().removeprefix("W/") for tag in header.split(",")
+    ]
 
 
 def _asked_range(request: Request, etag: str) -> re.Match[str] | None:
