@@ -69,5 +69,5 @@ def test_only_finite_numbers_are_told() -> None:
 def test_names_are_safe_and_say_which_content() -> None:
     told = episode(episode_id="../../etc/x'; --", step_index=42)
     delivery = Delivery(told, Path("film.mp4"), "ab" * 32)
-    assert film_id(delivery) == "______etc_x____--_abababababab"
+    assert film_id(delivery) == "______etc_x___--_abababababab"
     assert file_stem(delivery) == f"step000000000042_{film_id(delivery)}"
