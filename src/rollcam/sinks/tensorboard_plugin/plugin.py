@@ -61,14 +61,15 @@ class RollcamPlugin(base_plugin.TBPlugin):  # type: ignore[misc] # tensorboard h
 
 
 def _app(answer: Callable[[Request], Response]) -> Callable[..., Any]:
-    @Request.application
     def application(request: Request) -> Response:
         if request.method not in _METHODS:
             allowed = [("Allow", ", ".join(_METHODS))]
             return _respond(request, "Only GET and HEAD.", "text/plain", code=405, headers=allowed)
         return answer(request)
 
-    return application
+    as_wsgi: Any = Request.application  # typed where Werkzeug is installed, and only there
+    served: Callable[..., Any] = as_wsgi(application)
+    return served
 
 
 def _static(name: str, kind: str) -> Callable[[Request], Response]:
