@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ THREAD_TIMEOUT_S = 5.0
 # No window is wanted, and on a server none can be had; set before any environment is imported.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+# Trackio reads these once, when it is imported, by whichever test does it first.
+TRACKIO_HOME = tempfile.TemporaryDirectory(prefix="rollcam-trackio-", ignore_cleanup_errors=True)
+os.environ.update(TRACKIO_DIR=TRACKIO_HOME.name, HF_HOME=TRACKIO_HOME.name, HF_HUB_OFFLINE="1")
 if sys.platform == "linux":
     # Software rendering of MuJoCo; EGL exists on Linux only.
     os.environ.setdefault("MUJOCO_GL", "egl")

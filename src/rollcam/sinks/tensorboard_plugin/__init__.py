@@ -1,0 +1,1 @@
+"""TensorBoard plugin: plays the real films inside TensorBoard. Loaded by TensorBoard alone."""
