@@ -60,6 +60,7 @@ class Engine:
         retention: Says, on a background thread, which films go.
         on_full: What to do when the queue is full.
         on_finished: Called with each finished episode, on a background thread, one at a time.
+        publish: Called before that with each film that stays; never raises.
         queue_bytes: Bound of the frames that wait, over all threads.
         n_threads: Threads that encode; each film stays with one of them.
     """
@@ -74,6 +75,7 @@ class Engine:
         retention: Retention,
         on_full: OnFull,
         on_finished: EpisodeCallback | None,
+        publish: EpisodeCallback | None = None,
         queue_bytes: int,
         n_threads: int = 1,
     ) -> None:
@@ -89,6 +91,7 @@ class Engine:
         self._retention = retention
         self._block_s = BLOCK_S if on_full == "block" else 0.0
         self._on_finished = on_finished
+        self._publish = publish
         # What the user's own functions are asked is asked one at a time, whichever thread it is on.
         self._turn = threading.RLock()
         self._lanes = [
@@ -223,6 +226,12 @@ class Engine:
             self.folder.release(keep=self._n_unfinished > 0)
         return done
 
+    def delete_settled(self) -> None:
+        """Delete the films that had to go, and waited for a sink that has them now."""
+        if not self.is_inherited:
+            for film in self._retention.settled():
+                self._delete(film)
+
     def _lane_of(self, take: Take) -> _Lane:
         return self._lanes[take.lane % len(self._lanes)]
 
@@ -259,7 +268,8 @@ class Engine:
             if take.journal is None:
                 self.folder.make()
                 take.journal = journal.Journal(
-                    self.folder.partial(take.facts.episode_id, journal.SUFFIX), _head(take)
+                    self.folder.partial(take.facts.episode_id, journal.SUFFIX),
+                    {**_head(take), "has_sinks": self._publish is not None},
                 )
             take.journal.write_all(lines)
         except (OSError, RollcamError) as error:
@@ -371,7 +381,11 @@ class Engine:
         return stored
 
     def _announce(self, episode: Episode) -> None:
-        if self._on_finished is None or episode.media is None:
+        if episode.media is None:
+            return
+        if self._publish is not None:
+            self._publish(episode)
+        if self._on_finished is None:
             return
         try:
             with self._turn:

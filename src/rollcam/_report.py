@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 
 from rollcam._engine import Engine
 from rollcam.errors import (
@@ -32,6 +33,8 @@ class Reporter:
 
     def __init__(self, *, raises: bool) -> None:
         self.raises = raises
+        self.unpublished: deque[tuple[str, Exception]] = deque()
+        """What kept films from being published. Warned of, never raised: they are sent again."""
         self._said: set[str] = set()
         self._due: dict[str, tuple[str, type[Warning]]] = {}
         # By identity, and held so that no other error can get the same one.
@@ -64,6 +67,10 @@ class Reporter:
             self.failed("context", error)
         while engine.problems:
             self.failed(*engine.problems.popleft())
+        while self.unpublished:
+            cause, error = self.unpublished.popleft()
+            what = "a film was not published, and training goes on"
+            self.warn(cause, f"{what}: {type(error).__name__}: {error}", RollcamWarning)
 
     def failed(self, cause: str, error: Exception) -> None:
         """Warn of an error, or raise it."""

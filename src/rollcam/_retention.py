@@ -51,6 +51,10 @@ class Retention:
         due = {film.episode_id for film in self._due}
         self._films = [film for film in self._films if film.episode_id not in due]
         self._due += self._over_budget()
+        return self.settled()
+
+    def settled(self) -> list[Episode]:
+        """Return the films that had to go and were still owed, and are not any more."""
         now = [film for film in self._due if not self._is_owed(film)]
         going = {film.episode_id for film in now}
         self._due = [film for film in self._due if film.episode_id not in going]

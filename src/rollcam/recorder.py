@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import socket
+import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ulid import ULID
 
@@ -24,17 +25,24 @@ from rollcam.capture.rates import DEFAULT_FPS, checked_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
 from rollcam.encode.timeline import Timeline, as_rate
 from rollcam.episode import Context, Episode, EpisodeCallback, Mode, OnError, OnFull, Writer
-from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning
+from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning, SettingError
 from rollcam.recovery import recover
 from rollcam.store import catalog
 from rollcam.store.layout import Folder, NameTemplate
 from rollcam.store.names import living_runs
+
+if TYPE_CHECKING:
+    from rollcam._outgoing import Publication
+    from rollcam.publish.sink import Sink
 
 QUEUE_BYTES = 64 * 2**20
 """Default bound of the frames that wait for the encoder, in bytes."""
 
 CLOSE_S = 120.0
 """Default limit of `close`, in seconds."""
+
+PUBLISH_S = 30.0
+"""The part of it for which `close` waits for sinks, in seconds."""
 
 
 class Recorder(Camera):
@@ -81,11 +89,16 @@ class Recorder(Camera):
             that are given the same one are one run.
         max_bytes: Bound of the films' files of this run, in bytes: the oldest films go first, the
             newest one always stays.
+        sinks: Where finished films are published, in the background: names such as `"wandb"`,
+            `"mlflow"`, `"tensorboard:runs"`, `"trackio:project"`, `"folder:/mnt/films"`, or objects
+            of `rollcam.sinks`. A film that has not arrived yet is not deleted by `keep` or
+            `max_bytes`.
 
     Raises:
         SettingError: An argument cannot work.
         CodecUnavailable: The codec does not open on this machine.
         StoreError: The folder cannot be written to.
+        MissingDependencyError: The package that a sink needs is not installed.
 
     Example:
         >>> import numpy as np, tempfile
@@ -125,6 +138,7 @@ class Recorder(Camera):
         threads: int = 1,
         run_id: str | None = None,
         max_bytes: int | None = None,
+        sinks: Sequence[str | Sink] = (),
     ) -> None:
         check_choice("on_error", on_error, ("warn", "raise"))
         check_choice("on_full", on_full, ("block", "drop"))
@@ -153,11 +167,16 @@ class Recorder(Camera):
         template = None if name is None else NameTemplate(name)
         timeline = Timeline(as_rate(self.fps), as_rate(self.output_fps))
         codec_choice = choose_codec(codec, quality)
+        if folder is None and sinks:
+            raise SettingError("sinks publish what lies in a folder; this Recorder has none")
         own_folder = None if folder is None else Folder(folder, self.run_id)
         reporter = Reporter(raises=on_error == "raise")
+        publication = _opened(own_folder, sinks, self.run_id)
+        if publication is not None:
+            reporter.unpublished = publication.problems
         earlier: list[Episode] = []
         if own_folder is not None:
-            _recovered(own_folder, reporter)
+            _recover(own_folder, reporter, publication)
             if run_id is not None and max_bytes is not None and resume:
                 listing = catalog.list_episodes(own_folder.root)
                 earlier = [e for e in listing.episodes if e.run_id == run_id and e.media]
@@ -166,9 +185,15 @@ class Recorder(Camera):
             timeline,
             codec_choice,
             ContextSource(context),
-            retention=Retention(keep, max_bytes=max_bytes, earlier=earlier),
+            retention=Retention(
+                keep,
+                max_bytes=max_bytes,
+                earlier=earlier,
+                **({} if publication is None else {"is_owed": publication.owes}),
+            ),
             on_full=on_full,
             on_finished=on_finished,
+            publish=None if publication is None else publication.announce,
             queue_bytes=queue_bytes,
             n_threads=threads,
         )
@@ -189,7 +214,8 @@ class Recorder(Camera):
             engine, reporter, settings, _Opening(own_folder, reporter, clear=not resume)
         )
         # Called when the recorder is dropped, and at the interpreter's end.
-        self._finaliser = weakref.finalize(self, _finish, engine)
+        self._publication = publication
+        self._finaliser = weakref.finalize(self, _finish, engine, publication)
         # `atexit` does not run in the children of multiprocessing before Python 3.13; this does.
         multiprocessing.util.Finalize(self, self._finaliser, exitpriority=10)
 
@@ -235,16 +261,23 @@ class Recorder(Camera):
         return done
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Finish what is open and end the background thread. May be called twice.
+        """Finish what is open, publish what can be published, end the threads. May be called twice.
 
         Args:
             timeout_s: Limit of the wait, in seconds. What is not finished by then goes on in the
-                background, and lies in `.rollcam/partial` if the process ends before.
+                background, and is recovered from `.rollcam/partial` if the process ends before.
+                Sinks are waited for at most 30 s of it; what they do not take is sent later, by the
+                next recorder or by `rollcam publish`.
         """
+        deadline = time.monotonic() + timeout_s
         if not self._engine.close(timeout_s):
             self._reporter.warn(
                 "close", f"films were not finished within {timeout_s:g} s", RecordingFailedWarning
             )
+        if self._publication is not None:
+            left = max(0.0, deadline - time.monotonic())
+            self._publication.close(min(PUBLISH_S, left))
+            self._engine.delete_settled()
         self._report()
 
     def __enter__(self) -> Self:
@@ -278,18 +311,37 @@ class _Opening:
             self._reporter.failed(type(error).__name__, error)
 
 
-def _recovered(folder: Folder, reporter: Reporter) -> None:
+def _opened(folder: Folder | None, sinks: Sequence[str | Sink], run_id: str) -> Publication | None:
+    if folder is None or (not sinks and not isinstance(sinks, str)):
+        return None
+    from rollcam._outgoing import open_publisher
+
+    try:
+        return open_publisher(folder.root, sinks, run_id=run_id)
+    except BaseException:
+        folder.release()
+        raise
+
+
+def _recover(folder: Folder, reporter: Reporter, publication: Publication | None) -> None:
     """Finish what dead processes left in the folder; never in the way of a new recording."""
-    for path, error in recover(folder.root).problems:
+    done = recover(folder.root)
+    if publication is not None:
+        for episode in done.to_publish:
+            publication.announce(episode)
+    for path, error in done.problems:
         reporter.later(
             f"recovery:{path.name}", f"{path} could not be recovered: {error}", RollcamWarning
         )
 
 
-def _finish(engine: Engine) -> None:
+def _finish(engine: Engine, publication: Publication | None) -> None:
     if engine.is_inherited:
         return
     if not engine.close(CLOSE_S):
         logger.warning("films were not finished within %g s", CLOSE_S)
+    if publication is not None:
+        # What a garbage collector started must not wait; the interpreter's end does.
+        publication.close(wait=False)
     for cause, problem in list(engine.problems):
         logger.warning("a recording failed (%s): %s", cause, problem)

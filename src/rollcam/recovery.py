@@ -44,6 +44,8 @@ class Recovery:
 
     recovered: list[Episode] = field(default_factory=list)
     """Episodes whose films are finished now."""
+    to_publish: list[Episode] = field(default_factory=list)
+    """Those of them that their dead process would have published."""
     removed: list[str] = field(default_factory=list)
     """Leftovers that held nothing to be saved, in words."""
     left_alone: list[str] = field(default_factory=list)
@@ -116,6 +118,8 @@ def _finish_all(root: Path, claim_id: str, growing: Path, done: Recovery) -> Non
         else:
             leftover.remove()
             done.recovered.append(episode)
+            if leftover.has_sinks:
+                done.to_publish.append(episode)
             logger.info("recovered %s: %d frames", episode.name, episode.n_frames)
     with contextlib.suppress(OSError):
         (growing / RESERVE).unlink(missing_ok=True)
@@ -130,6 +134,7 @@ class _Leftover:
         self._claim_id = claim_id
         self._growing = growing
         self._id = episode_id
+        self.has_sinks = False
 
     def finish(self) -> Episode:
         """Finish the film, and put it in place.
@@ -141,6 +146,7 @@ class _Leftover:
             OSError: The disk is full, or gone.
         """
         told = self._told()
+        self.has_sinks = told.head.get("has_sinks") is True
         if told.commit is not None:
             placed = self._placed(told)
             if placed is not None:

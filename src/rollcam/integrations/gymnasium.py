@@ -6,7 +6,7 @@ import gc
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Generic, SupportsFloat
 
@@ -22,6 +22,7 @@ from rollcam.errors import (
     SettingError,
     require,
 )
+from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
 
 require("gymnasium", extra="gymnasium")
@@ -72,6 +73,7 @@ class RecordVideo(
         on_finished: Called with each finished `Episode`, on a background thread.
         max_bytes: Bound of this run's files; the oldest films go first.
         run_id: The run that the films belong to; default: a new one.
+        sinks: Where finished films are published: `["wandb"]`, for instance.
 
     Raises:
         RenderModeError: The render mode gives nothing that can be filmed.
@@ -106,6 +108,7 @@ class RecordVideo(
         on_finished: EpisodeCallback | None = None,
         max_bytes: int | None = None,
         run_id: str | None = None,
+        sinks: Sequence[str | Sink] = (),
     ) -> None:
         # What holds the trainer (context, callbacks, metadata) is not part of the spec, and nothing
         # is copied: a bound method would bring a copy of its whole object.
@@ -167,6 +170,7 @@ class RecordVideo(
             "info_keys": info_keys,
             "on_finished": on_finished,
             "max_bytes": max_bytes,
+            "sinks": sinks,
             "run_id": run_id,
             "env_id": env.spec.id if env.spec else type(env.unwrapped).__name__,
             "env_spec": _spec_of(env),

@@ -18,6 +18,7 @@ from rollcam.capture.triggers import capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
 from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
 from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
+from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
 from rollcam.store.catalog import clear
 from rollcam.store.names import living_runs
@@ -131,7 +132,9 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         mode: `"train"` or `"eval"`.
         info_keys: Keys of `info` that become columns of the per-step file.
         on_finished: Called with each finished `Episode`, on a background thread.
-        max_bytes: Budget of the folder, in bytes.
+        max_bytes: Bound of this run's files; the oldest films go first.
+        sinks: Where finished films are published: `["wandb"]`, for instance. Not with
+            `record_in="workers"`: there, `rollcam publish` does it afterwards.
 
     Raises:
         RenderModeError: The render mode gives nothing that can be filmed.
@@ -170,6 +173,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         info_keys: tuple[str, ...] = (),
         on_finished: EpisodeCallback | None = None,
         max_bytes: int | None = None,
+        sinks: Sequence[str | Sink] = (),
     ) -> None:
         # What holds the trainer (context, callbacks, metadata) is not part of the spec, and nothing
         # is copied: a bound method would bring a copy of its whole object.
@@ -254,6 +258,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             "info_keys": info_keys,
             "on_finished": on_finished,
             "max_bytes": max_bytes,
+            "sinks": sinks,
         }
         self._recorder: Recorder | None = None
         self._filming: Filming | InWorkers | None
@@ -385,6 +390,11 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             raise SettingError(
                 'record_in="workers" needs an AsyncVectorEnv and layout="separate"; elsewhere there is '
                 "no worker that could film one sub-environment"
+            )
+        if settings["sinks"]:
+            raise SettingError(
+                'sinks need record_in="parent": children have no tracker of their own. Publish their '
+                "films with: rollcam publish DIR --to ..."
             )
         if not settings["resume"]:
             # Here and now: later, a child would clear what another has filmed.
