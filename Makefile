@@ -87,7 +87,7 @@ $(venv)/.stamp-demo: $(venv)/.stamp-pip $(pins)
 
 # torch is pinned in the group, so that it is settled in the same pip call as all that wants it.
 $(venv)/.stamp-test: $(venv)/.stamp-pip $(pins)
-	$(call install,-e '.[all]' --group test)
+	$(call install,-e '.[all,trackers]' --group test)
 
 $(venv)/.stamp-check: $(venv)/.stamp-pip $(pins)
 	$(call install,-e '.[all]' --group lint)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
 # The installer's own, and what only the build of an editable install wants: pip finds those itself.
-LEFT_OUT = {"pip", "setuptools", "wheel", "editables", "hatchling", "tomlkit", "trove-classifiers"}
+LEFT_OUT = {"pip", "wheel", "editables", "hatchling", "tomlkit", "trove-classifiers"}
 
 
 def canonical(name: str) -> str:
