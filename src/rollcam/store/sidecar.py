@@ -119,14 +119,26 @@ def read(path: Path) -> Episode:
         SidecarError: It cannot be read, or is none.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise SidecarError(f"{path} is no file")
-        if status.st_size > MAX_BYTES:
-            raise SidecarError(f"{path} is larger than {MAX_BYTES} bytes and no sidecar")
-        return from_json(path.read_bytes(), where=path)
+        _, data = load(path)
     except OSError as error:
         raise SidecarError(f"{path} cannot be read: {error}") from error
+    return from_json(data, where=path)
+
+
+def load(path: Path) -> tuple[os.stat_result, bytes]:
+    """Load a sidecar's bytes, with what the file system said of them just before.
+
+    Raises:
+        OSError: It cannot be read.
+        SidecarError: It is no file, or too large.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise SidecarError(f"{path} is no file")
+    if status.st_size > MAX_BYTES:
+        raise SidecarError(f"{path} is larger than {MAX_BYTES} bytes and no sidecar")
+    with open(path, "rb", buffering=0) as file:
+        return status, file.read(status.st_size + 1)
 
 
 def _fields_of(text: str | bytes, label: str) -> dict[str, Any]:
