@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from rollcam.episode import Episode
@@ -17,14 +19,10 @@ COLUMNS = {
     "name": "TEXT",
     "env_id": "TEXT",
     "mode": "TEXT",
-    "status": "TEXT",
     "kind": "TEXT",
-    "worker": "TEXT",
-    "vector_index": "INTEGER",
     "seed": "INTEGER",
     "episode_index": "INTEGER",
     "step_index": "INTEGER",
-    "iteration": "NUMERIC",
     "n_frames": "INTEGER",
     "n_dropped": "INTEGER",
     "episode_return": "REAL",
@@ -36,12 +34,16 @@ COLUMNS = {
     "terminated": "INTEGER",
     "truncated": "INTEGER",
     "codec": "TEXT",
+    "status": "TEXT",
+    "worker": "TEXT",
+    "vector_index": "INTEGER",
+    "iteration": "NUMERIC",
 }
 """The columns that are quick; every other field is reached by its dotted name (`fps`,
 `context_at_end.num_env_steps`, `final_info.success`, `metadata.lr.actor`, `writer.host`)."""
 
 _BOOLS = ("terminated", "truncated")
-_FIELDS = tuple(k for k in COLUMNS if k not in ("worker", "vector_index", "iteration"))
+_FIELDS = tuple(COLUMNS)[: -len(("status", "worker", "vector_index", "iteration"))]
 _OTHERS = (
     "reason", "media", "steps", "content_type", "pix_fmt", "width", "height", "fps", "output_fps",
     "n_encoded", "sha256", "schema_version",
@@ -50,62 +52,91 @@ _MAPS = ("context_at_start", "context_at_end", "final_info", "metadata", "extra"
 _WRITER = ("host", "pid", "worker", "vector_index")
 _MAX_KEYS = 300
 _MAX_TEXT = 200
+_MAX_FACTS = 2**16
 _MAX_SEARCH = 4000
 _MAX_DEPTH = 4
 _LARGEST = 2**63 - 1
+_FACTS = (*_OTHERS, *_MAPS)
+_fields = operator.attrgetter(*_FIELDS)
+_facts = operator.attrgetter(*_FACTS)
+_maps = operator.attrgetter(*_MAPS)
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=dict).encode
 
 
-def values_of(episode: Episode) -> list[Any]:
-    """Return the values of `COLUMNS`, as SQLite can hold them."""
+def values_of(episode: Episode) -> tuple[Any, ...]:
+    """Return the values of `COLUMNS`."""
     writer = episode.writer
-    found = {name: getattr(episode, name) for name in _FIELDS}
-    found["status"] = str(episode.status)
-    found["worker"] = writer and writer.worker
-    found["vector_index"] = writer and writer.vector_index
-    found["iteration"] = _iteration(episode)
-    return [storable(found[name]) for name in COLUMNS]
+    return (
+        *_fields(episode),
+        episode.status.value,
+        writer and writer.worker,
+        writer and writer.vector_index,
+        _iteration(episode),
+    )
 
 
 def facts_of(episode: Episode) -> dict[str, Any]:
-    """Return every other scalar of an episode under its dotted name."""
-    facts = {name: storable(getattr(episode, name)) for name in _OTHERS}
+    """Return every other scalar and the free-form fields of an episode, nested as they are."""
+    facts = dict(zip(_FACTS, _facts(episode), strict=True))
     if episode.writer is not None:
-        facts["writer.host"] = storable(episode.writer.host)
-        facts["writer.pid"] = storable(episode.writer.pid)
-    for name in _MAPS:
-        for key, value in _scalars(name, getattr(episode, name) or {}, 1):
-            if len(facts) == _MAX_KEYS:
-                return facts
-            if _is_key(key):
-                facts[key] = _short(value)
+        facts["writer"] = {"host": episode.writer.host, "pid": episode.writer.pid}
     return facts
+
+
+def search_text(episode: Episode) -> str:
+    """Return what a text search looks through: names, ids, environment, reason, metadata."""
+    words = [episode.name, episode.env_id, episode.episode_id, episode.run_id, episode.reason]
+    if episode.writer is not None:
+        words += [episode.writer.host, episode.writer.worker]
+    if episode.metadata:
+        words.append(facts_text({**episode.metadata}))
+    return "\n".join(word for word in words if word)[:_MAX_SEARCH].casefold()
+
+
+def facts_text(facts: Mapping[str, Any]) -> str:
+    """Return facts as JSON that SQLite reads as Python does; what it would not is left out."""
+    try:
+        text = _ENCODE(facts)
+        if len(text) <= _MAX_FACTS:
+            return text
+    except (ValueError, RecursionError):  # NaN and infinity are no JSON
+        pass
+    text = _ENCODE(_small(facts, _MAX_DEPTH))
+    return text if len(text) <= _MAX_FACTS else "{}"
+
+
+def shape_of(episode: Episode) -> Any:
+    """Return something hashable that says which names an episode brings."""
+    shape: list[Any] = []
+    for values in _maps(episode):
+        if values:
+            shape.append(tuple(values))
+            shape += [tuple(inner) for inner in values.values() if type(inner) is dict]
+        else:
+            shape.append(None)
+    return tuple(shape)
+
+
+def keys_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the dotted names of the free-form fields, for a menu."""
+    return tuple(
+        key
+        for name in _MAPS
+        for key, _ in islice(_scalars(name, facts[name] or {}), _MAX_KEYS)
+        if _is_key(key)
+    )
 
 
 def record_of(episode: Episode) -> dict[str, Any]:
     """Return every scalar of an episode as it is, nested ones under their dotted names."""
     record = {name: getattr(episode, name) for name in (*_FIELDS, *_OTHERS)}
-    record["status"] = str(episode.status)
+    record["status"] = episode.status.value
     if episode.writer is not None:
         parts = {part: getattr(episode.writer, part) for part in _WRITER}
-        record.update(_scalars("writer", parts, 1))
+        record.update(_scalars("writer", parts))
     for name in _MAPS:
-        record.update(_scalars(name, getattr(episode, name) or {}, 1))
+        record.update(_scalars(name, getattr(episode, name) or {}))
     return record
-
-
-def search_text(episode: Episode, facts: Mapping[str, Any]) -> str:
-    """Return what a text search looks through: names, ids, environment, reason, metadata."""
-    words = [episode.name, episode.env_id, episode.episode_id, episode.run_id, episode.reason]
-    if episode.writer is not None:
-        words += [episode.writer.host, episode.writer.worker]
-    words += [f"{k}={v}" for k, v in facts.items() if k.startswith("metadata.")]
-    text = "\n".join(word for word in words if word)[:_MAX_SEARCH].casefold()
-    return str(storable(text))
-
-
-def facts_text(facts: Mapping[str, Any]) -> str:
-    """Return facts as JSON that SQLite reads as Python does."""
-    return json.dumps(facts, ensure_ascii=False)
 
 
 def storable(value: Any) -> Any:
@@ -128,7 +159,7 @@ def _iteration(episode: Episode) -> int | float | None:
     return None
 
 
-def _scalars(name: str, values: Mapping[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
+def _scalars(name: str, values: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         dotted = f"{name}.{key}"
         if isinstance(value, dict) and depth < _MAX_DEPTH:
@@ -137,11 +168,17 @@ def _scalars(name: str, values: Mapping[str, Any], depth: int) -> Iterator[tuple
             yield dotted, value
 
 
-def _short(value: Any) -> Any:
+def _small(value: Any, depth: int) -> Any:
+    """Return facts without what is deep, long, endless or no number; large maps are cut."""
+    if isinstance(value, Mapping):
+        if not depth:
+            return None
+        some = islice(value.items(), _MAX_KEYS)
+        return {str(k)[:_MAX_TEXT]: _small(item, depth - 1) for k, item in some}
     if isinstance(value, str):
-        value = value[:_MAX_TEXT]
-    # Infinity is no JSON.
-    return storable(None if isinstance(value, float) and math.isinf(value) else value)
+        return value[:_MAX_TEXT]
+    is_plain = value is None or isinstance(value, int | float)
+    return value if is_plain and abs(value or 0) <= _LARGEST else None
 
 
 def _is_key(key: str) -> bool:
@@ -206,8 +243,12 @@ def expression(column: str) -> str:
             f"there is no column {column!r:.100}; there are {', '.join(COLUMNS)}, "
             f"{', '.join(_OTHERS)}, and dotted names such as context_at_end.iteration"
         )
-    quoted = column.replace("'", "''")
-    return f"json_extract(w.facts, '$.\"{quoted}\"')"
+    first, *rest = column.replace("'", "''").split(".")
+    paths = [f'$."{first}"' + "".join(f'."{part}"' for part in rest)]
+    if len(rest) > 1:  # a trainer's counters may have dots in their names
+        paths.insert(0, f'$."{first}"."{".".join(rest)}"')
+    parts = [f"json_extract(w.facts, '{path}')" for path in paths]
+    return parts[0] if len(parts) == 1 else f"COALESCE({', '.join(parts)})"
 
 
 def as_told(column: str, value: Any) -> Any:

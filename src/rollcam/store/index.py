@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rollcam.episode import Episode
 from rollcam.errors import SidecarError, StoreError
 from rollcam.store import columns, sidecar
 from rollcam.store.columns import COLUMNS, Query
@@ -28,6 +29,8 @@ from rollcam.store.scan import Scan, is_settled, stamp_of
 _BATCH = 2000
 _MAX_LOSSES = 5
 _MAX_GONE = 20_000
+_MAX_SHAPES = 1000
+_MAX_NAMES = 2000
 _NAMES = ("path", "stamp", "crc", "generation", "problem", *COLUMNS)
 _UPSERT = (
     f"INSERT INTO episode ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"
@@ -35,6 +38,7 @@ _UPSERT = (
     " THEN generation ELSE excluded.generation END, "
     + ", ".join(f"{n} = excluded.{n}" for n in _NAMES if n not in ("path", "generation"))
 )
+_NOTHING = (None,) * len(COLUMNS)
 _WORDS = "INSERT OR REPLACE INTO words SELECT id, ?, ? FROM episode WHERE path = ?"
 
 # What SQLite says of a file that cannot be used now, though nothing is wrong with its content:
@@ -81,6 +85,7 @@ class Index:
         self._losses = 0
         self._scan = Scan(str(root))
         self._seen: int | None = None
+        self._shapes: set[Any] = set()
         self.unreadable: list[OSError] = []
         """Directories that the last look could not list."""
         self._finalizer = weakref.finalize(self, IndexFile.let_go, self._file)
@@ -136,7 +141,9 @@ class Index:
 
     def keys(self) -> list[str]:
         """Return the dotted names that any episode has had."""
-        return [name for (name,) in self._rows("SELECT name FROM key ORDER BY name")]
+        return [
+            name for (name,) in self._rows(f"SELECT name FROM key ORDER BY name LIMIT {_MAX_NAMES}")
+        ]
 
     def problems(self) -> list[Row]:
         """Return the sidecars that cannot be read."""
@@ -213,6 +220,7 @@ class Index:
             self._losses += 1
             self._file.remove()
         self._seen = None
+        self._shapes.clear()
         if not self._in_memory:
             may_be = self._losses <= _MAX_LOSSES and IndexFile.may_be_at(self._root)
             self._in_memory = not may_be
@@ -254,23 +262,17 @@ class Index:
     def _read(self, path: str) -> _Read | str:
         """Read a sidecar; return its path where there is none."""
         where = self._root / path
+        stamp, crc = None, 0
         try:
             status, data = sidecar.load(where)
+            stamp, crc = (stamp_of(status) if is_settled(status) else None), zlib.crc32(data)
+            return _Read(path, stamp, crc, None, sidecar.from_json(data, where=where))
         except FileNotFoundError:
             return path
+        except SidecarError as error:
+            return _Read(path, stamp, crc, str(error), None)
         except OSError as error:
-            return _Read(path, None, 0, f"{where} cannot be read: {error}", None, {}, "")
-        except SidecarError as error:
-            return _Read(path, None, 0, str(error), None, {}, "")
-        stamp = stamp_of(status) if is_settled(status) else None
-        crc = zlib.crc32(data)
-        try:
-            episode = sidecar.from_json(data, where=where)
-        except SidecarError as error:
-            return _Read(path, stamp, crc, str(error), None, {}, "")
-        facts = columns.facts_of(episode)
-        search = columns.search_text(episode, facts)
-        return _Read(path, stamp, crc, None, columns.values_of(episode), facts, search)
+            return _Read(path, None, 0, f"{where} cannot be read: {error}", None)
 
     def _write(self, db: sqlite3.Connection, rows: list[_Read], removed: list[str]) -> None:
         if not rows and not removed:
@@ -279,10 +281,12 @@ class Index:
         try:
             db.execute("UPDATE state SET generation = generation + 1")
             generation, _ = _state(db)
-            db.executemany(_UPSERT, [row.values(generation) for row in rows])
-            db.executemany(_WORDS, [row.words() for row in rows])
-            names = {name for row in rows for name in row.facts}
-            db.executemany("INSERT OR IGNORE INTO key VALUES (?)", [(n,) for n in names])
+            try:
+                _insert(db, rows, generation, as_is=True)
+            except (UnicodeEncodeError, OverflowError):
+                # Half a character, or a number of more than 64 bits, in one of them.
+                _insert(db, rows, generation, as_is=False)
+            self._note_keys(db, rows)
             # What came back meanwhile may have been read by somebody else.
             db.executemany(
                 "DELETE FROM episode WHERE path = ?",
@@ -306,26 +310,49 @@ class Index:
         if self._seen == generation - 1:
             self._seen = generation
 
+    def _note_keys(self, db: sqlite3.Connection, rows: list[_Read]) -> None:
+        """Note the dotted names for the menus; most episodes bring the same ones."""
+        new: set[str] = set()
+        for row in rows:
+            if row.episode is None:
+                continue
+            shape = columns.shape_of(row.episode)
+            if shape not in self._shapes:
+                if len(self._shapes) > _MAX_SHAPES:
+                    self._shapes.clear()
+                self._shapes.add(shape)
+                new.update(columns.keys_of(columns.facts_of(row.episode)))
+        db.executemany("INSERT OR IGNORE INTO key VALUES (?)", [(name,) for name in new])
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class _Read:
-    """A sidecar as the index takes it in."""
+    """A sidecar as it was read."""
 
     path: str
     stamp: int | None
     crc: int
     problem: str | None
-    columns: list[Any] | None
-    facts: dict[str, Any]
-    search: str
+    episode: Episode | None
 
-    def values(self, generation: int) -> list[Any]:
-        problem = columns.storable(self.problem)
-        rest = self.columns or [None] * len(COLUMNS)
-        return [os.fsencode(self.path), self.stamp, self.crc, generation, problem, *rest]
+    def values(self, generation: int) -> tuple[Any, ...]:
+        facts = _NOTHING if self.episode is None else columns.values_of(self.episode)
+        return (os.fsencode(self.path), self.stamp, self.crc, generation, self.problem, *facts)
 
     def words(self) -> tuple[str, str, bytes]:
-        return columns.facts_text(self.facts), self.search, os.fsencode(self.path)
+        path = os.fsencode(self.path)
+        if self.episode is None:
+            return "{}", "", path
+        facts = columns.facts_text(columns.facts_of(self.episode))
+        return facts, columns.search_text(self.episode), path
+
+
+def _insert(db: sqlite3.Connection, rows: list[_Read], generation: int, *, as_is: bool) -> None:
+    for sql, values in (
+        (_UPSERT, (row.values(generation) for row in rows)),
+        (_WORDS, (row.words() for row in rows)),
+    ):
+        db.executemany(sql, values if as_is else (list(map(columns.storable, v)) for v in values))
 
 
 def _state(db: sqlite3.Connection) -> tuple[int, int]:

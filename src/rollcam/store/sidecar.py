@@ -97,6 +97,9 @@ def from_json(text: str | bytes, *, where: Path | None = None) -> Episode:
             for name, rule in _RULES.items()
             if name in raw
         }
+        for name, value in known.items():
+            if type(value) is int and not -_LARGEST <= value <= _LARGEST:
+                _RULES[name].checked(value, name)
         for key in _FILES:
             if known.get(key) is not None and not _is_file_name(known[key]):
                 raise TypeError(_told(key, known[key], "the name of a file beside it"))
@@ -244,6 +247,8 @@ class _Rule:
         self._options = get_args(hint) if is_union else (hint,)
         self._fits = [_fitting_to(option) for option in self._options]
         plain = {option for option in self._options if option in (bool, str, float)}
+        # A whole number may be too large for a float: that is looked at apart.
+        plain |= {int} & set(self._options)
         if types.NoneType in self._options:
             plain.add(types.NoneType)
         if any(get_args(option)[1:] == (Any,) for option in self._options):
