@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from rollcam.integrations.gymnasium import RecordVideo
     from rollcam.integrations.legacy_gym import VideoRecorder
     from rollcam.recorder import Recorder
+    from rollcam.store.catalog import Catalog
 
 _HOMES = {
+    "Catalog": "rollcam.store.catalog",
     "CodecUnavailable": "rollcam.errors",
     "Episode": "rollcam.episode",
     "EpisodeStatus": "rollcam.episode",
@@ -55,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Catalog",
     "CodecUnavailable",
     "Episode",
     "EpisodeStatus",

@@ -16,7 +16,9 @@ from rollcam.errors import RollcamError
 _VERBS = {
     "check": "rollcam.cli.media",
     "ls": "rollcam.cli.browse",
+    "prune": "rollcam.cli.tidy",
     "record": "rollcam.cli.record",
+    "reindex": "rollcam.cli.tidy",
     "show": "rollcam.cli.browse",
     "transcode": "rollcam.cli.media",
 }

@@ -24,6 +24,7 @@ from rollcam.store import sidecar
 from rollcam.store.columns import COLUMNS, Query, as_told, record_of
 from rollcam.store.index import Index, Row
 from rollcam.store.layout import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
+from rollcam.store.retention import Rules, prune
 from rollcam.store.scan import stamp_of
 
 _SUFFIXES = (SIDECAR_SUFFIX, STEPS_SUFFIX, *MEDIA_SUFFIXES)
@@ -310,6 +311,25 @@ class Catalog:
         self._refresh(all_of_it=False)
         return removed
 
+    def to_prune(
+        self, rules: Rules, *, spare: Callable[[Episode], bool] = lambda _: False
+    ) -> list[Episode]:
+        """Return the episodes that have to go by `rules`, oldest first; nothing is deleted.
+
+        Args:
+            rules: What stays.
+            spare: Episodes that it answers True for stay: those still in use.
+        """
+        return prune(self, rules, spare=spare, size=self.size_on_disk)
+
+    def size_on_disk(self, episode: Episode) -> int:
+        """Return how many bytes an episode's own files take, whatever its sidecar says."""
+        return sum(_size(path) for path in _own_files(episode))
+
+    def reindex(self) -> None:
+        """Build the index anew from the sidecars."""
+        self._opened.rebuild()
+
     def to_pandas(self, **conditions: Any) -> Any:
         """Return the episodes as a `pandas.DataFrame`, a row each, a column for every scalar.
 
@@ -423,12 +443,23 @@ def _any(episode: Episode) -> bool:
 
 def delete(episode: Episode) -> None:
     """Delete an episode's files: media first, the sidecar last, so that a crash leaves no orphan."""
+    for path in _own_files(episode):
+        path.unlink(missing_ok=True)
+
+
+def _own_files(episode: Episode) -> list[Path]:
     stem = episode.name.rpartition("/")[2]
     own = {stem + suffix for suffix in _SUFFIXES}
-    for path in (episode.media_path, episode.steps_path, episode.sidecar_path):
-        # A sidecar from elsewhere may name any file: only those that bear its own name go.
-        if path is not None and path.name in own:
-            path.unlink(missing_ok=True)
+    files = (episode.media_path, episode.steps_path, episode.sidecar_path)
+    # A sidecar from elsewhere may name any file: only those that bear its own name are its own.
+    return [path for path in files if path is not None and path.name in own]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def clear(folder: Path, *, spare: Container[str] = ()) -> None:

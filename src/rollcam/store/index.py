@@ -111,6 +111,12 @@ class Index:
             wanted = list(paths)
             self._with_database(lambda db: self._take_in(db, wanted, []))
 
+    def rebuild(self) -> None:
+        """Throw it away and build it anew."""
+        with self._own_lock():
+            self._file.remove()
+            self._with_database(lambda db: self._refresh(db, all_of_it=True))
+
     def generation(self) -> int:
         """Return a number that grows whenever the index learns something."""
         return int(self._rows("SELECT generation FROM state")[0][0])
