@@ -48,7 +48,7 @@ _OTHERS = (
     "reason", "media", "steps", "content_type", "pix_fmt", "width", "height", "fps", "output_fps",
     "n_encoded", "sha256", "schema_version",
 )  # fmt: skip
-_MAPS = ("context_at_start", "context_at_end", "final_info", "metadata", "extra", "env_spec")
+_MAPS = ("context_at_start", "context_at_end", "final_info", "metadata", "extra")
 _WRITER = ("host", "pid", "worker", "vector_index")
 _MAX_KEYS = 300
 _MAX_TEXT = 200
@@ -60,7 +60,9 @@ _FACTS = (*_OTHERS, *_MAPS)
 _fields = operator.attrgetter(*_FIELDS)
 _facts = operator.attrgetter(*_FACTS)
 _maps = operator.attrgetter(*_MAPS)
-_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=dict).encode
+_ENCODE = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict
+).encode
 
 
 def values_of(episode: Episode) -> tuple[Any, ...]:
@@ -197,6 +199,11 @@ class Query:
     sort: str | Sequence[str] = "started_at"
     """Columns; `-` in front for largest first."""
 
+    @property
+    def is_filtered(self) -> bool:
+        """Whether there is any condition."""
+        return bool(self.where or self.text)
+
     def conditions(self) -> tuple[str, list[Any]]:
         """Return the SQL behind `WHERE`, over `episode e` and `words w`, and its values.
 
@@ -220,13 +227,17 @@ class Query:
             SettingError: A column cannot be.
         """
         keys = [self.sort] if isinstance(self.sort, str) else list(self.sort)
+        is_newest_first = bool(keys) and keys[0].startswith("-")
+        way = " DESC" if is_newest_first else ""
         parts = []
         for key in keys:
             column = expression(key.removeprefix("-"))
-            parts.append(f"{column} IS NULL, {column} {'DESC' if key.startswith('-') else 'ASC'}")
-        is_newest_first = bool(keys) and keys[0].startswith("-")
-        way = "DESC" if is_newest_first else "ASC"
-        return ", ".join([*parts, f"e.started_at {way}, e.episode_id {way}, e.path"])
+            # SQLite takes what is missing for smallest.
+            first = "" if key.startswith("-") else f"{column} IS NULL, "
+            parts.append(f"{first}{column}{' DESC' if key.startswith('-') else ''}")
+        if not {"started_at", "-started_at"} & set(keys):
+            parts.append(f"e.started_at{way}")
+        return ", ".join([*parts, f"e.episode_id{way}", "e.path"])
 
 
 def expression(column: str) -> str:
@@ -275,12 +286,13 @@ def _range(sql: str, column: str, wanted: tuple[Any, ...]) -> tuple[str, list[An
             f"{column}={wanted!r:.100} is no range; give (low, high), either of them None, "
             f"or a list of choices"
         )
-    parts, values = [f"{sql} IS NOT NULL"], []
+    parts: list[str] = []
+    values = []
     for sign, bound in zip((">=", "<="), wanted, strict=True):
         if bound is not None:
             parts.append(f"{sql} {sign} ?")
             values.append(_value(column, bound))
-    return " AND ".join(parts), values
+    return " AND ".join(parts or [f"{sql} IS NOT NULL"]), values
 
 
 def _value(column: str, value: Any) -> Any:

@@ -42,6 +42,7 @@ _TABLES = (
     "CREATE TABLE key (name TEXT PRIMARY KEY)",
     "CREATE TABLE gone (generation INTEGER NOT NULL, path BLOB, episode_id TEXT)",
     "CREATE INDEX episode_by_id ON episode (episode_id)",
+    "CREATE INDEX episode_by_start ON episode (started_at, episode_id)",
     "CREATE INDEX episode_by_generation ON episode (generation)",
     "CREATE INDEX gone_by_generation ON gone (generation)",
     "CREATE TRIGGER episode_gone AFTER DELETE ON episode BEGIN"

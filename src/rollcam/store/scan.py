@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rollcam.store.layout import HIDDEN, SIDECAR_SUFFIX
 
 EXACT = 30_000
 """Up to so many sidecars, each look asks the disk about every one (3 µs each)."""
 
-SLICE = 20_000
+SLICE = 10_000
 """Above that, one look asks about so many of them, the next look about the next ones."""
 
 YOUNG_NS = 2_000_000_000
@@ -122,14 +122,15 @@ class Scan:
         stamp = stamp_of(status)
         if stamp == directory.stamp:
             return
+        names, inner = set(), []
         with os.scandir(place) as listing:
-            entries = list(listing)
-        names = {entry.name for entry in entries if entry.name.endswith(SIDECAR_SUFFIX)}
-        directory.inner = [
-            entry.name
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False) and entry.name != HIDDEN
-        ]
+            for entry in listing:
+                name = entry.name
+                if name.endswith(SIDECAR_SUFFIX):
+                    names.add(name)
+                if entry.is_dir(follow_symlinks=False) and name != HIDDEN:
+                    inner.append(name)
+        directory.inner = inner
         gone = directory.sidecars.keys() - names
         for name in gone:
             del directory.sidecars[name]
@@ -140,29 +141,29 @@ class Scan:
         directory.stamp = stamp if is_quiet else None
 
     def _compare(self, found: Found, all_of_it: bool) -> None:
-        known = [
-            (head, name, stamp)
-            for head, directory in self._known.items()
-            for name, stamp in directory.sidecars.items()
-        ]
-        found.changed += [_joined(head, name) for head, name, stamp in known if stamp is None]
-        if not all_of_it and len(known) > EXACT:
-            start = self._cursor % len(known)
-            self._cursor = start + SLICE
-            known = known[start : start + SLICE]
-        found.changed += self._different(known)
-
-    def _different(self, known: list[tuple[str, str, int | None]]) -> Iterator[str]:
+        n_known = len(self)
+        if all_of_it or n_known <= EXACT:
+            start, n = 0, n_known
+        else:
+            start, n = self._cursor % n_known, SLICE
+            self._cursor = start + n
         prefix = os.path.join(self._root, "")
-        for head, name, stamp in known:
-            if stamp is None:
-                continue
-            path = f"{head}/{name}" if head else name
-            try:
-                if stamp_of(os.stat(prefix + path)) != stamp:
-                    yield path
-            except OSError:
-                yield path  # reading it says what is the matter
+        for head, directory in self._known.items():
+            known = directory.sidecars
+            found.changed += [_joined(head, name) for name, stamp in known.items() if stamp is None]
+            for name, stamp in islice(known.items(), start, start + n):
+                path = f"{head}/{name}" if head else name
+                if stamp is not None and not _is_still(prefix + path, stamp):
+                    found.changed.append(path)
+            n -= max(0, min(n, len(known) - start))
+            start = max(0, start - len(known))
+
+
+def _is_still(path: str, stamp: int) -> bool:
+    try:
+        return stamp_of(os.stat(path)) == stamp
+    except OSError:
+        return False  # reading it says what is the matter
 
 
 def _joined(head: str, name: str) -> str:
