@@ -158,7 +158,11 @@ class Catalog:
         Raises:
             EpisodeNotFound: None answers to it, or more than one does.
         """
-        return _the_one(self._named(wanted), wanted, self.folder)
+        found = self._named(wanted)
+        if not found:  # it may have come since the last look
+            self.refresh()
+            found = self._named(wanted)
+        return _the_one(found, wanted, self.folder)
 
     def select(
         self,

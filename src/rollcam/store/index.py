@@ -275,11 +275,11 @@ class Index:
             status, data = sidecar.load(where)
             stamp, crc = (stamp_of(status) if is_settled(status) else None), zlib.crc32(data)
             return _Read(path, stamp, crc, None, sidecar.from_json(data, where=where))
-        except FileNotFoundError:
-            return path
         except SidecarError as error:
             return _Read(path, stamp, crc, str(error), None)
         except OSError as error:
+            if not os.path.lexists(where):  # a link that leads nowhere is a problem, and no gap
+                return path
             return _Read(path, None, 0, f"{where} cannot be read: {error}", None)
 
     def _write(self, db: sqlite3.Connection, rows: list[_Read], removed: list[str]) -> None:
