@@ -37,7 +37,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--env", "env_id", multiple=True, metavar="ID", help="Of this env."),
             click.option("--run", "run_id", multiple=True, metavar="RUN_ID", help="Of this run."),
             click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True),
-            click.option("--status", type=click.Choice(list(EpisodeStatus)), multiple=True),
+            click.option("--status", type=click.Choice([str(s) for s in EpisodeStatus]), multiple=True),
             click.option("--kind", type=click.Choice(get_args(Kind)), multiple=True),
             click.option(
                 "--where", "-w", multiple=True, metavar="COLUMN=VALUE", callback=_conditions,
