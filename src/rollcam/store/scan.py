@@ -72,6 +72,11 @@ class Scan:
     def __len__(self) -> int:
         return sum(len(directory.sidecars) for directory in self._known.values())
 
+    def __contains__(self, path: str) -> bool:
+        head, _, name = path.rpartition("/")
+        directory = self._known.get(head)
+        return directory is not None and name in directory.sidecars
+
     def know(self, path: str, stamp: int | None) -> None:
         """Note a sidecar that has been read; with `None`, the next look names it again."""
         head, _, name = path.rpartition("/")
