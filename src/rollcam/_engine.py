@@ -30,7 +30,7 @@ from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.episode import Episode, EpisodeCallback, EpisodeStatus, OnFull
 from rollcam.errors import RollcamError, SettingError, UsageError
-from rollcam.store import catalog, journal, sidecar
+from rollcam.store import files, journal, sidecar
 from rollcam.store.layout import Folder, NameTemplate
 
 logger = logging.getLogger("rollcam")
@@ -329,7 +329,7 @@ class Engine:
 
     def _delete(self, episode: Episode) -> None:
         try:
-            catalog.delete(episode)
+            files.delete(episode)
         except OSError as error:
             self.problems.append(("delete", error))
 

@@ -27,7 +27,7 @@ from rollcam.encode.timeline import Timeline, as_rate
 from rollcam.episode import Context, Episode, EpisodeCallback, Mode, OnError, OnFull, Writer
 from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning, SettingError
 from rollcam.recovery import recover
-from rollcam.store import catalog
+from rollcam.store import files
 from rollcam.store.layout import Folder, NameTemplate
 from rollcam.store.names import living_runs
 
@@ -178,7 +178,7 @@ class Recorder(Camera):
         if own_folder is not None:
             _recover(own_folder, reporter, publication)
             if run_id is not None and max_bytes is not None and resume:
-                listing = catalog.list_episodes(own_folder.root)
+                listing = files.list_episodes(own_folder.root)
                 earlier = [e for e in listing.episodes if e.run_id == run_id and e.media]
         engine = Engine(
             own_folder,
@@ -306,7 +306,7 @@ class _Opening:
         self._is_due = False
         try:
             living = living_runs(self._folder.root, but=self._folder.claim.claim_id)
-            catalog.clear(self._folder.root, spare=living)
+            files.clear(self._folder.root, spare=living)
         except (RollcamError, OSError) as error:
             self._reporter.failed(type(error).__name__, error)
 

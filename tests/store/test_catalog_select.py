@@ -23,7 +23,8 @@ from rollcam.errors import (
     StoreError,
     UsageError,
 )
-from rollcam.store.catalog import Catalog, find_episode, list_episodes
+from rollcam.store.catalog import Catalog, find_episode
+from rollcam.store.files import list_episodes
 from rollcam.store.layout import HIDDEN
 from tests.hammer import put
 

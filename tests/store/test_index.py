@@ -17,7 +17,8 @@ import pytest
 
 from rollcam.episode import Episode
 from rollcam.store import index_file, scan, sidecar
-from rollcam.store.catalog import Catalog, list_episodes
+from rollcam.store.catalog import Catalog
+from rollcam.store.files import list_episodes
 from rollcam.store.index_file import IndexFile
 from rollcam.store.layout import HIDDEN
 from tests.hammer import check, facts_for, put

@@ -20,7 +20,7 @@ from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
 from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
-from rollcam.store.catalog import clear
+from rollcam.store.files import clear
 from rollcam.store.names import living_runs
 
 require("gymnasium", extra="gymnasium")
