@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ class RunChoice:
     mode: str | None = None
     own_run: bool = False
     key: str = "rollcam"
-    fresh_id: str = field(default_factory=lambda: _wandb().util.generate_id())
+    fresh_id: str = field(default_factory=lambda: secrets.token_hex(4))
     """Id of a run of the sink's own that nobody named."""
 
     def __post_init__(self) -> None:
