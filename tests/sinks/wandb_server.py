@@ -272,7 +272,7 @@ def _resume(service: WandbServer, v: dict[str, Any]) -> dict[str, Any]:
         "historyLineCount": len(run.lines.get(HISTORY, {})),
         "eventsLineCount": len(run.lines.get("wandb-events.jsonl", {})),
         "historyTail": tail, "eventsTail": "[]", "config": run.config, "tags": [], "notes": None,
-        "wandbConfig": "{}",
+        "wandbConfig": '{"t": 1}',
     }  # fmt: skip
     entity = {"id": "RW50", "name": v.get("entity") or ENTITY}
     return {"model": {"id": "UHI=", "name": v.get("project"), "entity": entity, "bucket": bucket}}
@@ -347,6 +347,17 @@ def _page(service: WandbServer, v: dict[str, Any]) -> dict[str, Any]:
     return {"project": {"run": {"history": [json.dumps(row) for row in wanted]}}}
 
 
+def _sampled(service: WandbServer, v: dict[str, Any]) -> dict[str, Any]:
+    run, spec = service.known(v.get("run"), v.get("project")), json.loads(v["spec"])
+    rows = [] if run is None else run.history
+    wanted = [
+        {key: row[key] for key in spec["keys"]}
+        for row in rows
+        if spec["minStep"] <= row.get("_step", -1) <= spec["maxStep"] and set(spec["keys"]) <= set(row)
+    ]
+    return {"project": {"run": {"sampledHistory": [wanted]}}}
+
+
 def _features(service: WandbServer, v: dict[str, Any]) -> dict[str, Any]:
     return {"serverInfo": {"features": []}}
 
@@ -365,6 +376,7 @@ _ANSWERS: dict[str, Callable[[WandbServer, dict[str, Any]], dict[str, Any]]] = {
     "RunHistoryKeys": _history_keys,
     "RunParquetHistory": _live,
     "HistoryPage": _page,
+    "SampledHistoryPage": _sampled,
     "ServerFeaturesQuery": _features,
     "RunStoppedStatus": _stopped,
 }

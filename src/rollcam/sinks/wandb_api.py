@@ -139,7 +139,7 @@ class RunOnServer:
         )
 
     def _scan(self, keys: Sequence[str] | None) -> Iterator[VideoRow]:
-        wanted = None if keys is None else [*keys, "_step"]
+        wanted = None if keys is None else list(keys)  # wandb adds `_step`
         for row in self._run().scan_history(keys=wanted, use_cache=False):
             if isinstance(row, Mapping):
                 yield from videos_of(row)
