@@ -148,6 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
             run = self.service.known(run_id, project)
             body = run.files.get(name) if run else None
             return self._send(404 if body is None else 200, body or b"", "video/mp4")
+        if path.path.startswith("/media/"):  # for scripts: which films the run has
+            project, run_id = unquote(path.path[7:]).split("/")
+            return self._send(200, sorted(self.service.run(run_id, project).media()))
         self._send(200, {})
 
     def do_PUT(self) -> None:

@@ -13,7 +13,8 @@ from rollcam.sinks.wandb_api import Bounded, RunOnServer
 from rollcam.sinks.wandb_evidence import Evidence, Film, OnDisk, OnServer
 from rollcam.sinks.wandb_log import VideoRow
 from rollcam.sinks.wandb_row import caption_of, facts_of, guard_of
-from rollcam.sinks.wandb_run import FINISH_TIMEOUT_S, START_TIMEOUT_S, RunChoice, logs_of
+from rollcam.sinks import wandb_run
+from rollcam.sinks.wandb_run import RunChoice, logs_of
 
 HAND_OVER_TIMEOUT_S = 100.0
 REPAIR_AFTER_S = 30.0
@@ -130,14 +131,14 @@ class WandbSink:
             return
         self._is_closed = True
         if self._is_ours:
-            self._bounded("finishing the W&B run", self._run.finish, FINISH_TIMEOUT_S + 5.0)
+            self._bounded("finishing the W&B run", self._run.finish, wandb_run.FINISH_TIMEOUT_S + 5.0)
 
     def _bind(self) -> Any:
         if self._run is None:
             target, is_ours = self._choice.target(), self._choice.is_ours
             own_id = self._choice.own_id if is_ours else None
             if is_ours:
-                limit = START_TIMEOUT_S + 10.0
+                limit = wandb_run.START_TIMEOUT_S + 10.0
                 run = self._bounded("starting a W&B run", self._choice.start, limit)
             else:
                 run = self._choice.trainers

@@ -68,10 +68,13 @@ class Bounded:
     every further call is refused, so that threads do not pile up.
     """
 
+    limit_s = ASK_TIMEOUT_S
+    """For calls that name no limit of their own."""
+
     def __init__(self) -> None:
         self._late: threading.Thread | None = None
 
-    def __call__(self, what: str, call: Callable[[], T], timeout_s: float = ASK_TIMEOUT_S) -> T:
+    def __call__(self, what: str, call: Callable[[], T], timeout_s: float | None = None) -> T:
         """Return what `call` returns.
 
         Raises:
@@ -79,6 +82,7 @@ class Bounded:
         """
         if self._late is not None and self._late.is_alive():
             raise SinkError(f"{what}: an earlier request to W&B hangs; tried again later")
+        timeout_s = self.limit_s if timeout_s is None else timeout_s
         results: list[T] = []
         errors: list[BaseException] = []
 
