@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 ENTITY = "ent"
 HISTORY = "wandb-history.jsonl"
@@ -356,7 +356,8 @@ def _sampled(service: WandbServer, v: dict[str, Any]) -> dict[str, Any]:
     wanted = [
         {key: row[key] for key in spec["keys"]}
         for row in rows
-        if spec["minStep"] <= row.get("_step", -1) <= spec["maxStep"] and set(spec["keys"]) <= set(row)
+        if spec["minStep"] <= row.get("_step", -1) <= spec["maxStep"]
+        and set(spec["keys"]) <= set(row)
     ]
     return {"project": {"run": {"sampledHistory": [wanted]}}}
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from rollcam.errors import SinkError, SinkRefused, require
 from rollcam.publish.sink import Delivery
+from rollcam.sinks import wandb_run
 from rollcam.sinks.wandb_api import Bounded, RunOnServer
 from rollcam.sinks.wandb_evidence import Evidence, Film, OnDisk, OnServer
 from rollcam.sinks.wandb_log import VideoRow
 from rollcam.sinks.wandb_row import caption_of, facts_of, guard_of
-from rollcam.sinks import wandb_run
 from rollcam.sinks.wandb_run import RunChoice, logs_of
 
 HAND_OVER_TIMEOUT_S = 100.0
@@ -131,7 +131,9 @@ class WandbSink:
             return
         self._is_closed = True
         if self._is_ours:
-            self._bounded("finishing the W&B run", self._run.finish, wandb_run.FINISH_TIMEOUT_S + 5.0)
+            self._bounded(
+                "finishing the W&B run", self._run.finish, wandb_run.FINISH_TIMEOUT_S + 5.0
+            )
 
     def _bind(self) -> Any:
         if self._run is None:

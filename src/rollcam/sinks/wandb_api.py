@@ -74,13 +74,18 @@ class Bounded:
     def __init__(self) -> None:
         self._late: threading.Thread | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a call that was given up still runs."""
+        return self._late is not None and self._late.is_alive()
+
     def __call__(self, what: str, call: Callable[[], T], timeout_s: float | None = None) -> T:
         """Return what `call` returns.
 
         Raises:
             SinkError: It failed, took longer than `timeout_s`, or an earlier call hangs.
         """
-        if self._late is not None and self._late.is_alive():
+        if self.is_waiting:
             raise SinkError(f"{what}: an earlier request to W&B hangs; tried again later")
         timeout_s = self.limit_s if timeout_s is None else timeout_s
         results: list[T] = []
@@ -128,18 +133,21 @@ class RunOnServer:
         self._bounded = bounded or Bounded()
         self._found: Any = None
 
-    def videos(self, keys: Sequence[str] | None = None) -> list[VideoRow]:
+    def videos(
+        self, keys: Sequence[str] | None = None, *, timeout_s: float | None = None
+    ) -> list[VideoRow]:
         """Return the videos that the run's history names.
 
         Args:
             keys: Only rows that have all of these; `None`: every row.
+            timeout_s: Limit for the whole history.
 
         Raises:
             SinkError: The server could not be asked.
             SinkRefused: It has no such run.
         """
         return self._bounded(
-            f"asking for the history of {self.path}", lambda: list(self._scan(keys))
+            f"asking for the history of {self.path}", lambda: list(self._scan(keys)), timeout_s
         )
 
     def _scan(self, keys: Sequence[str] | None) -> Iterator[VideoRow]:
