@@ -29,7 +29,7 @@ from tests.sinks.wandb_scripts import (
 pytest.importorskip("wandb")
 
 from rollcam.sinks.wandb import WandbSink
-from rollcam.sinks.wandb_row import TrainerLog, caption_of, facts_of, step_of
+from rollcam.sinks.wandb_row import TrainerLog, row_facts
 
 QUICK = {"WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1"}
 """The log reaches the disk after 1 s instead of 15."""
@@ -202,27 +202,59 @@ def test_settings_that_cannot_work(arguments: dict[str, Any], said: str) -> None
         WandbSink(**arguments)
 
 
-def test_facts_from_outside_become_harmless_keys_and_captions(tmp_path: Path) -> None:
+def test_facts_from_outside_become_harmless_keys(tmp_path: Path) -> None:
     from dataclasses import replace
 
     (film,) = make_films(tmp_path, 1)
     episode = replace(
-        film.episode,
-        env_id="Evil\x1b[2J\n" + "x" * 300,
-        context_at_start={"a b/../*": 1, "n" * 200: None, "global_step": float("nan")},
-        context_at_end={"num_timesteps": 7},
-        episode_return=None,
+        film.episode, context_at_end={"a b/../*": 1, "n" * 200: None}, episode_return=None
     )
-    caption = caption_of(episode)
-    assert caption.isprintable()
-    assert len(caption) == 200
-    facts = facts_of(replace(film, episode=episode))
+    facts = row_facts(replace(film, episode=episode))
     assert facts["context/a_b_..__"] == 1
     assert "return" not in facts
     assert not any("n" * 50 in name for name in facts)
-    assert step_of(episode) == 7
-    assert step_of(replace(episode, context_at_end={}, step_index=3)) == 3
-    assert step_of(replace(episode, context_at_end={}, step_index=None, episode_index=2)) == 2
+
+
+def test_numbers_that_json_lacks_do_not_stop_a_film(tmp_path: Path) -> None:
+    make_films(tmp_path, 1)
+    run_script(
+        """
+        from dataclasses import replace
+        odd = {"nan": float("nan"), "huge": 10**400, "inf": float("inf"), "text": "\\ud800\\x00"}
+        episode = replace(films[0].episode, context_at_end=odd, episode_return=float("nan"))
+        sink = WandbSink(project="p", run_id="r")
+        sink.publish(replace(films[0], episode=episode))
+        sink.close()
+        told(stored=len(sink.stored(films)))
+        """,
+        tmp_path,
+    )
+    assert len(videos_on_disk()) == 1
+
+
+def test_what_the_command_line_has_to_be_told_to_go_on() -> None:
+    sink = WandbSink(project="my project", entity="team", run_id="r", mode="offline")
+    said = "--to wandb --project 'my project' --entity team --run-id r --mode offline"
+    assert sink.cli_options == said
+
+
+def test_films_in_a_row_that_is_the_trainers_are_neither_there_nor_lost(tmp_path: Path) -> None:
+    make_films(tmp_path, 2)
+    told = run_script(
+        """
+        wandb_row.PATIENCE_S = wandb_row.LANE_WAIT_S = 0.2
+        run = wandb.init(project="p", id="r")
+        sink = WandbSink(run)
+        run.log({"loss": 1}, step=1)
+        sink.publish(films[0])
+        said = [sink.stored(films[:1])]
+        run.finish()
+        said.append(sink.stored(films[:1]))
+        told(said=[None if s is None else len(s) for s in said])
+        """,
+        tmp_path,
+    )
+    assert told["said"] == [None, 1]
 
 
 def test_a_run_that_cannot_be_watched_is_never_committed_for() -> None:

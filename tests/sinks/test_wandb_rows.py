@@ -39,8 +39,8 @@ def check_films(films: list[Delivery]) -> None:
         assert copy.read_bytes() == content
         assert video.size_bytes == len(content)
         assert video.sha256 == hashlib.sha256(content).hexdigest() == film.sha256
-        said = f"episode {number} | return {episode.episode_return:g} | {3 + number} steps"
-        assert video.caption == f"Counting-v0 | {said}"
+        said = f"episode {number} · return {episode.episode_return:g} · {3 + number} steps"
+        assert video.caption == f"Counting-v0 · {said} · seed {number} · terminated"
         facts = {
             "step": number * STEP_PER_EPISODE, "return": episode.episode_return,
             "length": 3 + number, "seed": number, "fps": 10, "sha256": film.sha256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 from rollcam.errors import SinkError, SinkRefused, require
 from rollcam.publish.sink import Delivery
 from rollcam.sinks import wandb_run
+from rollcam.sinks.facts import caption_of
 from rollcam.sinks.wandb_api import Bounded, RunOnServer
 from rollcam.sinks.wandb_evidence import Evidence, Film, OnDisk, OnServer
 from rollcam.sinks.wandb_log import VideoRow
-from rollcam.sinks.wandb_row import caption_of, facts_of, guard_of
+from rollcam.sinks.wandb_row import guard_of, row_facts
 from rollcam.sinks.wandb_run import RunChoice, logs_of
 
 HAND_OVER_TIMEOUT_S = 100.0
@@ -48,6 +50,8 @@ class WandbSink:
     """
 
     name = "wandb"
+    bytes_per_min = 40_000_000
+    """What W&B's own page of limits recommends."""
 
     def __init__(
         self,
@@ -82,6 +86,14 @@ class WandbSink:
         """
         return self._target or self._choice.target()
 
+    @property
+    def cli_options(self) -> str:
+        """What `rollcam publish DIR` has to be told to go on with this run."""
+        entity, project, run_id = map(shlex.quote, self.target.split("/"))
+        of = "" if entity == "-" else f" --entity {entity}"
+        mode = f" --mode {self._choice.mode}" if self._choice.mode else ""
+        return f"--to wandb --project {project}{of} --run-id {run_id}{mode}"
+
     def publish(self, delivery: Delivery) -> str:
         """Hand one film over to wandb, which copies it at once and uploads it later.
 
@@ -96,7 +108,7 @@ class WandbSink:
         if getattr(run, "_is_finished", False):
             raise SinkError(
                 f"the W&B run {self.target} is finished; what is left is sent by "
-                f"`rollcam publish DIR --to wandb --project {run.project} --run-id {run.id}`"
+                f"`rollcam publish DIR {self.cli_options}`"
             )
         if not delivery.media.is_file():
             raise SinkRefused(f"there is no film {delivery.media}")
@@ -111,19 +123,20 @@ class WandbSink:
         """Return the episodes whose row and whole film have arrived.
 
         Online, as the server lists them; a film that is missing from a row there is uploaded again.
-        Offline, as the run's transaction log and media folder have them.
+        Offline, as the run's transaction log and media folder have them. `None` while films wait in
+        a row that is the trainer's to commit: they are neither there nor lost.
 
         Raises:
             SinkError: The server could not be asked, or a film could not be uploaded again.
         """
-        run = self._bind()
-        if not getattr(run, "_is_finished", False):
-            guard = guard_of(run)
-            self._bounded("looking at the run's step", guard.settle, HAND_OVER_TIMEOUT_S)
+        if self._is_closed and self._run is None:
+            return None
+        is_riding = self._settle(self._bind())
         waiting = {_film(d): d for d in deliveries if _film(d) not in self._stored}
         if waiting:
             self._look_for(waiting)
-        return {d.episode.episode_id for d in deliveries if _film(d) in self._stored}
+        arrived = {d.episode.episode_id for d in deliveries if _film(d) in self._stored}
+        return None if is_riding and waiting and not arrived else arrived
 
     def close(self) -> None:
         """Finish the run if it is the sink's own; the trainer's goes on."""
@@ -151,6 +164,14 @@ class WandbSink:
             self._run, self._is_ours, self._target = run, is_ours, target
         return self._run
 
+    def _settle(self, run: Any) -> bool:
+        """Return whether films still wait in the run's open row, which may be ours to commit."""
+        if getattr(run, "_is_finished", False):
+            return False
+        guard = guard_of(run)
+        self._bounded("looking at the run's step", guard.settle, HAND_OVER_TIMEOUT_S)
+        return guard.has_riders
+
     def _evidence_of(self, run: Any, own_id: str | None) -> Evidence:
         if run.offline:
             return OnDisk(lambda: logs_of(run, own_id=own_id))
@@ -162,7 +183,7 @@ class WandbSink:
         return OnServer(server, self._choice.key)
 
     def _hand_over(self, delivery: Delivery) -> None:
-        facts = facts_of(delivery)
+        facts = row_facts(delivery)
         video = self._wandb.Video(str(delivery.media), caption=caption_of(delivery.episode))
 
         def row(prefix: str) -> dict[str, Any]:

@@ -98,7 +98,10 @@ class Bounded:
                 errors.append(error)
 
         thread = threading.Thread(target=run, name="wandb-request", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # from Python 3.12 on, when the interpreter is ending
+            raise SinkError(f"{what}: the process is ending; tried again by the next") from error
         thread.join(timeout_s)
         if thread.is_alive():
             self._late = thread

@@ -7,7 +7,6 @@ by the next film. See docs/decisions/0014-wandb.md for the rules that follow fro
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 import time
@@ -15,9 +14,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rollcam.episode import Episode, Scalar
+from rollcam.episode import Scalar
 from rollcam.errors import SinkError
 from rollcam.publish.sink import Delivery
+from rollcam.sinks.facts import step_of
 
 PATIENCE_S = 20.0
 """A trainer that logged no longer than this ago is about to commit its row."""
@@ -27,53 +27,18 @@ MAX_LANES = 16
 """Films that may ride in one open row; the first under `key`, the others under `key-2`, `key-3`."""
 _POLL_S = 0.05
 _MAX_CONTEXT = 50
-_COUNTERS = (
-    "global_step",
-    "num_env_steps",
-    "num_env_steps_sampled_lifetime",
-    "num_timesteps",
-    "env_steps",
-    "total_steps",
-)
+_MAX_NAME = 200
+_UNSAFE = re.compile(r"[^\w.-]")
 
 
-def step_of(episode: Episode) -> int:
-    """Return the place of a film on its own axis: the steps that training had made when it began."""
-    for counters in (episode.context_at_start, episode.context_at_end):
-        for name in _COUNTERS:
-            value = counters.get(name)
-            if isinstance(value, int | float) and math.isfinite(value):
-                return int(value)
-    for number in (episode.step_index, episode.episode_index):
-        if number is not None:
-            return number
-    return 0
-
-
-def caption_of(episode: Episode) -> str:
-    """Return the line that stands beside the film."""
-    parts = [episode.env_id or episode.name]
-    if episode.episode_index is not None:
-        parts.append(f"episode {episode.episode_index}")
-    if episode.episode_return is not None:
-        parts.append(f"return {episode.episode_return:g}")
-    if episode.episode_length is not None:
-        parts.append(f"{episode.episode_length} steps")
-    if episode.mode != "train":
-        parts.append(str(episode.mode))
-    if episode.status != "complete":
-        parts.append(str(episode.status))
-    return "".join(c if c.isprintable() else " " for c in " | ".join(parts))[:200]
-
-
-def facts_of(delivery: Delivery) -> dict[str, Scalar]:
-    """Return what stands beside the film in the row, without the key's prefix."""
+def row_facts(delivery: Delivery) -> dict[str, Scalar]:
+    """Return what stands beside a film in its row, without the key's prefix."""
     episode = delivery.episode
     facts: dict[str, Scalar] = {
         "step": step_of(episode),
         "episode_id": episode.episode_id,
         "sha256": delivery.sha256,
-        "name": episode.name[:200],
+        "name": episode.name[:_MAX_NAME],
         "return": episode.episode_return,
         "length": episode.episode_length,
         "seed": episode.seed,
@@ -81,9 +46,9 @@ def facts_of(delivery: Delivery) -> dict[str, Scalar]:
         "episode": episode.episode_index,
         "mode": str(episode.mode),
     }
-    context = episode.context_at_start or episode.context_at_end
+    context = episode.context_at_end or episode.context_at_start
     for name, value in list(context.items())[:_MAX_CONTEXT]:
-        facts["context/" + re.sub(r"[^\w.-]", "_", str(name))[:100]] = value
+        facts["context/" + _UNSAFE.sub("_", str(name))[:_MAX_NAME]] = value
     return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -130,6 +95,11 @@ class RowGuard:
             return prefix
         finally:
             self._lock.release()
+
+    @property
+    def has_riders(self) -> bool:
+        """Whether films wait in the open row, as far as was seen."""
+        return bool(self._riding)
 
     def settle(self) -> None:
         """Commit the row that films ride in, if that takes nothing from the trainer."""

@@ -84,13 +84,9 @@ class RunChoice:
         if mode is None and beside is not None:
             mode = "offline" if beside.offline else "online"
         is_offline = (mode or os.environ.get("WANDB_MODE", "online")) in ("offline", "dryrun")
-        settings = wandb.Settings(
-            init_timeout=START_TIMEOUT_S,
-            finish_timeout=FINISH_TIMEOUT_S,
-            silent=True,
-            console="off",
-            x_disable_stats=True,
-        )
+        settings = wandb.Settings(init_timeout=START_TIMEOUT_S, silent=True, console="off")
+        if hasattr(settings, "finish_timeout"):  # without it, `close` still does not wait longer
+            settings.finish_timeout = FINISH_TIMEOUT_S
         return wandb.init(
             project=self._project(),
             entity=self._entity(),
