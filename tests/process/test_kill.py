@@ -18,10 +18,11 @@ TRIALS = 8
 
 def the_partial(folder: Path, suffix: str = ".mp4") -> Path:
     """The one film in the making; nothing else may look like a film."""
-    found, _ = sorted(
-        (folder / ".rollcam" / "partial").glob("*/*"), key=lambda p: p.suffix == ".journal"
+    (growing,) = (folder / ".rollcam" / "partial").iterdir()
+    found, journal, reserve = sorted(
+        growing.iterdir(), key=lambda p: (p.suffix != suffix, p.suffix == "")
     )
-    assert found.suffix == suffix
+    assert (found.suffix, journal.suffix, reserve.name) == (suffix, ".journal", "reserve")
     assert [path for path in folder.iterdir() if path.name != ".rollcam"] == []
     return found
 

@@ -210,7 +210,7 @@ class TestFolder:
         assert sorted(p.name for p in folder.root.iterdir()) == [HIDDEN]
         folder.make()
         assert folder.partial("01JD", ".mp4").parent.is_dir()
-        assert list(folder.partial("01JD", ".mp4").parent.iterdir()) == []
+        assert [path.name for path in folder.growing.iterdir()] == ["reserve"]
         assert Folder(folder.root).root == folder.root
 
     def test_stays_where_it_was_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
