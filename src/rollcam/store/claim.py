@@ -212,7 +212,7 @@ def looking_after(
             not say it.
         told: Whom the things that lie there name as their writer, for a claim that is gone.
     """
-    lock = None
+    lock = before = None
     standing = Standing.UNKNOWN
     path = _lock_path(folder, claim_id)
     owner = owner_of(folder, claim_id) or told
@@ -220,11 +220,17 @@ def looking_after(
     try:
         # A folder that is not ours to write in, or a disk without locks, tells nothing.
         with contextlib.suppress(OSError, StoreError):
-            if path.exists() or is_said_dead:
+            before = _identity(path)
+            if before is not None or is_said_dead:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = _try_lock(path)
                 standing = Standing.ALIVE
-        if lock is not None:
+        if lock is not None and before not in (None, _identity(path)):
+            # Somebody deleted it meanwhile, and what is locked is a new file of that name.
+            standing = Standing.UNKNOWN
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        elif lock is not None:
             owner = owner_of(folder, claim_id) or told
             # The lock comes first: without a word about its owner nothing was written under it yet.
             nobody = Standing.UNKNOWN if has_left else Standing.DEAD
