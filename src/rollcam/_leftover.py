@@ -24,7 +24,7 @@ from rollcam.episode import Episode, EpisodeStatus, scalars_of
 from rollcam.errors import MediaError, SettingError, SidecarError
 from rollcam.store import journal, sidecar
 from rollcam.store.layout import NameTemplate, clean_name
-from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX
+from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, has_marked
 
 _FILM_SUFFIXES = (".mp4", ".cast")
 OURS = (
@@ -112,8 +112,11 @@ class Leftover:
         if path is None or path.is_symlink() or not path.is_file():
             return False
         source = self._scratch(path.suffix)
-        if source.exists():  # it was not renamed yet, or has both names
-            return source.samefile(path)
+        if source.exists() and not source.samefile(path):
+            # Not renamed yet; or it had both names, and the folder was copied since. Then the mark on
+            # the name is still there.
+            if not has_marked(self._root, episode.name, self._claim_id):
+                return False
         if path.stat().st_size != episode.size_bytes:
             return False
         with open(path, "rb") as file:

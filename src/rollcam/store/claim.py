@@ -86,6 +86,7 @@ class Claim:
     def __init__(self, folder: Path, run_id: str, pid: int) -> None:
         self._folder = folder
         self._renewing = threading.Lock()
+        self._old: list[BaseFileLock] = []
         self.claim_id, self._lock = _new_lock(folder)
         try:
             self._file = _identity(_lock_path(folder, self.claim_id))
@@ -110,8 +111,11 @@ class Claim:
             # Another file of that name is not the one that is locked.
             if _identity(path) == self._file:
                 return
-            old, self._lock = self._lock, _lock_again(self._folder, self.owner)
-            old.release(force=True)
+            # The old one stays held: its file's number may not be given to another file, or whoever
+            # looks at it just now could take that one for it.
+            again = _lock_again(self._folder, self.owner)
+            self._old.append(self._lock)
+            self._lock = again
             self._file = _identity(path)
 
     def release(self, *, keep: bool = False) -> None:
@@ -120,6 +124,9 @@ class Claim:
         Args:
             keep: Leave its files, as a process does that dies.
         """
+        for old in self._old:
+            old.release(force=True)
+        self._old.clear()
         if keep:
             self._lock.release(force=True)
             return

@@ -72,6 +72,11 @@ def forget_names(root: Path, claim_id: str) -> None:
                 mark.unlink(missing_ok=True)
 
 
+def has_marked(root: Path, name: str, claim_id: str) -> bool:
+    """Whether a process has the mark on a name, or died with it: nobody else put files there."""
+    return _holder(claims_of(root) / mark_name(name)) == claim_id
+
+
 def list_files(folder: Path, start: str, end: str) -> list[Path]:
     """Return the files of a folder whose names start and end so; none where there is no folder."""
     try:
