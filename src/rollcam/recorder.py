@@ -26,10 +26,9 @@ from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
 from rollcam.encode.timeline import Timeline, as_rate
 from rollcam.episode import Context, Episode, EpisodeCallback, Mode, OnError, OnFull, Writer
 from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning, SettingError
-from rollcam.recovery import recover
+from rollcam.recovery import LivingRuns, recover
 from rollcam.store import files
 from rollcam.store.layout import Folder, NameTemplate
-from rollcam.store.names import living_runs
 
 if TYPE_CHECKING:
     from rollcam._outgoing import Publication
@@ -305,7 +304,7 @@ class _Opening:
             return
         self._is_due = False
         try:
-            living = living_runs(self._folder.root, but=self._folder.claim.claim_id)
+            living = LivingRuns(self._folder.root, but=self._folder.claim.claim_id)
             files.clear(self._folder.root, spare=living)
         except (RollcamError, OSError) as error:
             self._reporter.failed(type(error).__name__, error)

@@ -37,11 +37,13 @@ def opened(folder: Path) -> Catalog:
 def in_use(folder: Path) -> Callable[[Episode], bool]:
     """Return whether an episode must stay: its run is still written, or a sink still waits for it."""
     from rollcam.publish.ledger import FILE_NAME, Ledger
-    from rollcam.store.names import HIDDEN, living_runs
+    from rollcam.recovery import LivingRuns
+    from rollcam.store.names import HIDDEN
 
     ledger = Ledger(folder / HIDDEN / FILE_NAME)
+    living = LivingRuns(folder)
 
     def is_in_use(episode: Episode) -> bool:
-        return episode.run_id in living_runs(folder) or bool(ledger.owes(episode.episode_id))
+        return episode.run_id in living or bool(ledger.owes(episode.episode_id))
 
     return is_in_use
