@@ -24,7 +24,7 @@ def the_partial(folder: Path, suffix: str = ".mp4") -> Path:
     )
     assert (found.suffix, journal.suffix, reserve.name) == (suffix, ".journal", "reserve")
     assert [path for path in folder.iterdir() if path.name != ".rollcam"] == []
-    return growing
+    return found
 
 
 @pytest.mark.parametrize("codec", ["h264", "vp9", "av1"])
