@@ -234,8 +234,8 @@ class Catalog:
         """Take in what happened in the folder since; return the `generation`.
 
         New and removed sidecars are always found. One that was rewritten in place is found at once
-        in folders of up to 30,000 episodes, and in larger ones within a few calls, or when it is
-        about to be given out.
+        in folders of up to 30,000 episodes; in larger ones when it is about to be given out, or
+        in the course of further calls, 5,000 episodes each.
 
         Args:
             all_of_it: Ask the disk about every single sidecar, however many there are.

@@ -12,7 +12,7 @@ from rollcam.store.names import HIDDEN, SIDECAR_SUFFIX
 EXACT = 30_000
 """Up to so many sidecars, each look asks the disk about every one (3 µs each)."""
 
-SLICE = 10_000
+SLICE = 5_000
 """Above that, one look asks about so many of them, the next look about the next ones."""
 
 YOUNG_NS = 2_000_000_000
