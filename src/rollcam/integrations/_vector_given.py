@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from rollcam.errors import RenderModeError, RollcamWarning, SettingError
 
 
-def check_render_mode(env: VectorEnv[Any, Any, Any], layout: str) -> None:
+def check_render_mode(env: Any, layout: str) -> None:
     """Raise `RenderModeError` unless there is something to film."""
     mode = env.render_mode
     if mode == "rgb_array" or (mode == "ansi" and layout == "separate"):
