@@ -206,6 +206,13 @@ class VecFilms:
             films.by_hand(self.n_steps)
         self.filming.after_reset(None, self._seeds, self.n_steps - 1)
 
+    def go_on_from(self, earlier: VecFilms) -> None:
+        """Count on where earlier films of the same environment have stopped."""
+        self.n_steps = earlier.n_steps
+        numbers = {films.index: films.episode_id for films in earlier.films}
+        for films in self.films:
+            films.episode_id = numbers.get(films.index, films.episode_id)
+
     def was_reset(self) -> None:
         """Film what a reset shows that nobody saw: all sub-environments stand where it left them."""
         self.filming.after_reset(None, self._seeds, self.n_steps - 1)

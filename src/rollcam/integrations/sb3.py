@@ -212,8 +212,9 @@ class RecordCallback(BaseCallback):
 
     While it is at work, `num_timesteps` and `iteration` (the rollout, counted from 1 as SB3 logs it)
     reach every recorder of the process and of its workers: `VecVideoRecorder`, `RecordVideo` in a
-    sub-environment. Films are finished and published when `learn` ends; after a `learn` that was
-    interrupted, by `close()`, by the next `learn`, or at the end of the process.
+    sub-environment. Films are finished and published when `learn` ends. Where this callback does not
+    hear of it, because `learn` was interrupted or it hangs under an `EventCallback`, that is done by
+    `close()`, by the next `learn`, or at the end of the process.
 
     Args:
         video_folder: Recordings folder.
@@ -289,6 +290,7 @@ class RecordCallback(BaseCallback):
             "run_id": str(ULID()),
             **settings,
         }
+        self._films: VecFilms | None = None
         self._tap: VecTap | None = None
         self._recorder: Recorder | None = None
 
@@ -314,6 +316,9 @@ class RecordCallback(BaseCallback):
         self._recorder = opened.recorder
         self._settings["resume"] = True  # cleared once is enough
         films = opened.films(self._make_films)
+        if self._films is not None:
+            films.go_on_from(self._films)
+        self._films = films
         self._tap = VecTap(venv, films)
         self._tell()
         # SB3 resets the training's environment before it calls any callback.
@@ -351,7 +356,9 @@ class RecordCallback(BaseCallback):
         set_context(**self._counters())
 
     def _counters(self) -> Context:
-        return {"num_timesteps": int(self.model.num_timesteps), "iteration": self.iteration}
+        counters: Context = {"num_timesteps": int(self.model.num_timesteps)}
+        # Under an EventCallback nothing is heard of rollouts.
+        return counters if self.parent else {**counters, "iteration": self.iteration}
 
     def _context(self) -> Context:
         """Return the counters of this very moment, and the user's own."""
