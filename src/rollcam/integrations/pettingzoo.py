@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 from ulid import ULID
 
+from rollcam._checks import checked_length
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import Trigger, capped_cubic
 from rollcam.errors import RenderModeError, SettingError, require
@@ -16,14 +17,12 @@ from rollcam.integrations._settings import FilmSettings
 from rollcam.recorder import Recorder
 
 require("pettingzoo.utils.wrappers", extra="pettingzoo")
-require("gymnasium.vector", extra="pettingzoo")
 
 from pettingzoo.utils.env import AECEnv, ParallelEnv  # noqa: E402 - only after `require`
 from pettingzoo.utils.wrappers import BaseParallelWrapper, BaseWrapper  # noqa: E402
 
 from rollcam.integrations._agents import AgentFilms, AgentStep  # noqa: E402
 from rollcam.integrations._vector_films import Plan, per_env  # noqa: E402
-from rollcam.integrations._vector_given import checked_length  # noqa: E402
 
 
 class _Filmed:

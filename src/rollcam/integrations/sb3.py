@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 
 from ulid import ULID
 
-from rollcam._checks import check_choice, check_count
+from rollcam._checks import check_choice, check_count, checked_length
 from rollcam._context import set_context
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
@@ -46,7 +46,6 @@ from rollcam.integrations._vector_films import Plan, per_env  # noqa: E402
 from rollcam.integrations._vector_given import (  # noqa: E402
     check_render_mode,
     checked_indices,
-    checked_length,
 )
 
 Layout = Literal["tiled", "separate"]
