@@ -34,7 +34,8 @@ def test_the_code_of_a_guide_runs(guide: str, tmp_path: Path) -> None:
     for number, block in enumerate(blocks):
         scripts.append(tmp_path / f"block_{number}.py")
         scripts[-1].write_text(block, encoding="utf-8")
-    env = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    # One thread: on a busy machine several of torch's wait for each other, ten times as long.
+    env = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, *map(str, scripts)],
         cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False, env=env,
