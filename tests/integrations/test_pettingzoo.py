@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import inspect
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +188,28 @@ def test_text(api: str, tmp_path: Path) -> None:
     env.close()
     film = (tmp_path / "rl-video-episode-0.cast").read_text()
     assert all(f"step {number}" in film for number in range(count + 1))
+
+
+KILLED = """
+import os, signal, sys
+from rollcam.integrations.pettingzoo import RecordVideo
+from tests.integrations.agent_envs import DrawnAEC
+env = RecordVideo(DrawnAEC(50), sys.argv[1])
+env.reset()
+for _ in range(20):
+    env.step(0)
+env._recorder.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_film_of_a_killed_process_says_nothing_that_is_not_so(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=60, check=False)
+    rollcam.recover(tmp_path)
+    (film,) = episodes(tmp_path).values()
+    assert (film.status, film.n_frames) == ("truncated_by_crash", 21)
+    assert (film.episode_return, film.extra["agent_returns"]) == (-10.0, None)
 
 
 class Printed(DrawnAEC):
