@@ -333,3 +333,21 @@ def test_order_enforcing_says_what_it_always_says(tmp_path: Path) -> None:
         _ = env.agents
     play_aec(env, 1)
     env.close()
+
+
+@pytest.mark.filterwarnings("ignore:PettingZoo environments do not take:UserWarning")
+@pytest.mark.filterwarnings("ignore:The `render_mode` attribute is not defined:UserWarning")
+def test_sb3s_recorder_over_what_supersuit_vectorised(tmp_path: Path) -> None:
+    from rollcam.integrations.sb3 import VecVideoRecorder
+
+    venv = supersuit.pettingzoo_env_to_vec_env_v1(
+        supersuit.black_death_v3(DrawnParallel(truncates=True))
+    )
+    venv = supersuit.concat_vec_envs_v1(venv, 1, num_cpus=0, base_class="stable_baselines3")
+    with pytest.warns(rollcam.RollcamWarning, match="neither a DummyVecEnv nor"):
+        env = VecVideoRecorder(venv, tmp_path, lambda n: n == 0, video_length=4)
+    env.reset()
+    for _ in range(6):
+        env.step(np.zeros(env.num_envs, np.int64))
+    env.close()
+    assert shown(tmp_path) == {"rl-video-step-0-to-step-4": [0, 1, 2, 3, 4]}
