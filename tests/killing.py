@@ -156,7 +156,8 @@ def check_folder(folder: Path, *, n_flushed: int, n_done: int) -> list[Episode]:
         assert hashlib.sha256(data).hexdigest() == episode.sha256
         assert (episode.folder, episode.n_dropped) == (folder, 0)
         columns = episode.read_steps()
-        assert {len(column) for column in columns.values()} == {episode.n_frames}
+        lengths = {name: len(column) for name, column in columns.items()}
+        assert set(lengths.values()) == {episode.n_frames}, (episode, lengths)
     whole = [episode for episode in films if episode.n_frames == N_FRAMES]
     assert len(whole) >= n_flushed
     told = {path for e in films for path in (e.media_path, e.steps_path, e.sidecar_path)}

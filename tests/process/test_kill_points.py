@@ -5,6 +5,7 @@ The same for whoever recovers. Random moments are `test_kill_trials.py`'s.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -54,6 +55,8 @@ def test_a_recoverer_killed_between_any_two_file_operations(
     template.mkdir()
     was_killed, said = run_killed(step, template, int(n_all * share))
     assert was_killed
+    for path in (template / ".rollcam" / "partial").rglob("*.journal"):
+        announce_a_frame(path)
     for n in range(MAX_POINTS):
         folder = tmp_path / str(n)
         shutil.copytree(template, folder)
@@ -62,6 +65,15 @@ def test_a_recoverer_killed_between_any_two_file_operations(
         if not was_killed:
             break
     assert n > 5
+
+
+def announce_a_frame(path: Path) -> None:
+    """Write a row of one more frame, which the encoder never took."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [line["row"] for line in lines if "row" in line]
+    if rows and not any("end" in line for line in lines):
+        with open(path, "a") as file:
+            file.write(json.dumps({"row": {**rows[-1], "i": rows[-1]["i"] + 1}}) + "\n")
 
 
 def n_points(step: Step, tmp_path: Path) -> int:
