@@ -36,9 +36,13 @@ class Said:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
+        self.die_at = b""
+        """A word after which the process is killed."""
 
     def say(self, word: bytes) -> None:
         os.write(self._write, word + b"\n")
+        if word == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def heard(self) -> list[str]:
         """Return what was said, once the process is gone."""

@@ -55,8 +55,31 @@ def test_a_recoverer_killed_between_any_two_file_operations(
     template.mkdir()
     was_killed, said = run_killed(step, template, int(n_all * share))
     assert was_killed
-    for path in (template / ".rollcam" / "partial").rglob("*.journal"):
-        announce_a_frame(path)
+    kill_recoverers(template, tmp_path, said)
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_a_recoverer_killed_where_a_row_tells_of_a_frame_that_the_encoder_never_took(
+    step: Step, tmp_path: Path
+) -> None:
+    def die_in_the_middle(folder: Path, said: killing.Said) -> None:
+        said.die_at = b"flushed"
+        step(folder, said)
+
+    template = tmp_path / "template"
+    template.mkdir()
+    was_killed, _ = run_killed(die_in_the_middle, template, None)
+    assert was_killed
+    (path,) = template.rglob("*.journal")
+    rows = [json.loads(line).get("row") for line in path.read_text().splitlines()]
+    assert [row["i"] for row in rows if row] == list(range(killing.N_FRAMES))
+    with open(path, "a") as file:
+        file.write(json.dumps({"row": {**rows[-1], "i": killing.N_FRAMES}}) + "\n")
+    kill_recoverers(template, tmp_path, ["flushed"])
+
+
+def kill_recoverers(template: Path, tmp_path: Path, said: list[str]) -> None:
+    """Kill one before each of its file operations, each in a copy of the folder."""
     for n in range(MAX_POINTS):
         folder = tmp_path / str(n)
         shutil.copytree(template, folder)
@@ -65,15 +88,6 @@ def test_a_recoverer_killed_between_any_two_file_operations(
         if not was_killed:
             break
     assert n > 5
-
-
-def announce_a_frame(path: Path) -> None:
-    """Write a row of one more frame, which the encoder never took."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = [line["row"] for line in lines if "row" in line]
-    if rows and not any("end" in line for line in lines):
-        with open(path, "a") as file:
-            file.write(json.dumps({"row": {**rows[-1], "i": rows[-1]["i"] + 1}}) + "\n")
 
 
 def n_points(step: Step, tmp_path: Path) -> int:
