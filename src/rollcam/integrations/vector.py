@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from ulid import ULID
 
-from rollcam._checks import check_choice
+from rollcam._checks import check_choice, checked_length
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
@@ -23,7 +23,7 @@ from rollcam.recorder import Recorder
 from rollcam.recovery import LivingRuns
 from rollcam.store.files import clear
 
-require("gymnasium", extra="gymnasium")
+require("gymnasium.vector", extra="gymnasium")
 
 import gymnasium as gym  # noqa: E402 - only after `require` said what to install
 
@@ -59,7 +59,6 @@ from rollcam.integrations._vector_given import (  # noqa: E402
     check_render_mode,
     checked_aspect,
     checked_indices,
-    checked_length,
     mask_of,
     seeds_of,
 )
