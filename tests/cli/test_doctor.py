@@ -32,8 +32,8 @@ def test_json_tells_everything(tmp_path: Path) -> None:
 
 def test_a_failure_is_the_exit_status_and_says_what_to_do(tmp_path: Path) -> None:
     done = doctor("Walk-v9", "--folder", tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert "failed   rendering Walk-v9" in done.stdout
     assert "-> see the name" in done.stdout
-    assert "1 of " in done.stdout.splitlines()[-1]
+    assert "1 of " in done.stdout.splitlines()[-1], done.stdout
     assert "Traceback" not in done.stdout + done.stderr
