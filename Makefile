@@ -37,7 +37,7 @@ venv: $(venv)/.stamp-base ## Create .venv with Rollcam in it, editable
 demo: $(venv)/.stamp-demo ## Record three environments and show what came out (OUT=folder)
 	$(python) examples/demo.py --out "$(OUT)"
 
-test: browser $(venv)/.stamp-test ## Install all that the tests need, browser included, and run them
+test: browser $(venv)/.stamp-test $(venv)/.stamp-beside ## Install all that the tests need, browser included, and run them
 	$(python) -m pytest $(PYTEST_ARGS)
 
 browser: ## Install Chromium, and OpenGL for MuJoCo, where they are absent (Debian; else says how)
@@ -91,6 +91,11 @@ $(venv)/.stamp-demo: $(venv)/.stamp-pip $(pins)
 # torch is pinned in the group, so that it is settled in the same pip call as all that wants it.
 $(venv)/.stamp-test: $(venv)/.stamp-pip $(pins)
 	$(call install,-e '.[all,trackers]' --group test)
+
+# Old gyms, dm_control and TorchRL, each in a folder of its own.
+$(venv)/.stamp-beside: $(venv)/.stamp-test scripts/install_beside.sh
+	@scripts/install_beside.sh $(python) $(venv)/beside
+	@touch $@
 
 $(venv)/.stamp-check: $(venv)/.stamp-pip $(pins)
 	$(call install,-e '.[all]' --group lint)

@@ -99,6 +99,7 @@ class Camera:
         episode_index: int | None = None,
         step_index: int | None = None,
         kind: Kind = "episode",
+        mode: Mode | None = None,
         metadata: Mapping[str, Any] | None = None,
         path: str | os.PathLike[str] | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -112,6 +113,7 @@ class Camera:
             episode_index: Number of the episode; default: how many were begun before.
             step_index: Steps the environment had made before, over all episodes.
             kind: A whole episode, or a clip.
+            mode: `"train"` or `"eval"`; default: the recorder's.
             metadata: Facts for this sidecar, beside those of the recorder.
             path: The film grows at this very path, playable at any moment, and is replaced by the
                 finished file; what lay there is overwritten, and no step columns are written. Its
@@ -124,6 +126,7 @@ class Camera:
         if self._engine.is_inherited:
             return
         check_choice("kind", kind, ("episode", "clip"))
+        check_choice("mode", mode or self._settings.mode, ("train", "eval"))
         check_type("name", name, (str, NoneType), "text")
         path = None if path is None else Path(os.path.abspath(path))
         self._check_begin(path)
@@ -148,7 +151,7 @@ class Camera:
             extra={} if extra is None else extra,
             env_id=settings.env_id,
             env_spec=settings.env_spec,
-            mode=settings.mode,
+            mode=mode or settings.mode,
             writer=settings.writer,
         )
         self._take = self._engine.open(

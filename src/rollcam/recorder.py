@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ulid import ULID
 
+from rollcam._batch import Batch, make_batch
 from rollcam._camera import Camera, Settings, with_index
 from rollcam._checks import check_callable, check_choice, check_count, check_type
 from rollcam._context import ContextSource
@@ -245,6 +246,27 @@ class Recorder(Camera):
         check_type("worker", worker, (str, NoneType), "text")
         settings = with_index(self._settings, vector_index, worker)
         return Camera(self._engine, self._reporter, settings, self._opening, owner=self)
+
+    def batch(
+        self,
+        n: int,
+        *,
+        env_indices: Sequence[int] | None = None,
+        worker: str | None = None,
+    ) -> Batch:
+        """Return cameras for environments that are rendered together, as `(N, H, W, 3)` frames.
+
+        Args:
+            n: Environments in a batch.
+            env_indices: Those that may be filmed; default: all.
+            worker: Name of the worker, for the sidecar.
+
+        Raises:
+            SettingError: An argument cannot work.
+        """
+        return make_batch(
+            n, env_indices, lambda index: self.camera(vector_index=index, worker=worker)
+        )
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
         """Wait until all that was handed over is encoded and on the disk.

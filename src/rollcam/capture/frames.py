@@ -77,7 +77,7 @@ def layout_of(array: Array) -> Layout:
         raise FrameError(f"a frame of dtype {dtype} and shape {shape} is no picture; {WANTED}")
     if 0 in shape or len(shape) not in (2, 3):
         hint = (
-            "; for a batch of frames use one recorder for each environment"
+            "; for a batch of frames use Recorder.batch, or one camera for each environment"
             if len(shape) == 4
             else ""
         )
