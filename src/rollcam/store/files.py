@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -110,6 +111,8 @@ def _remove_empty_folders(root: Path, name: str) -> None:
 
 
 def _sidecars(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob(f"*{SIDECAR_SUFFIX}")):
-        if HIDDEN not in path.relative_to(root).parts:
-            yield path
+    # Folders may vanish meanwhile, as our own do when a recorder closes: `walk` passes over those.
+    for place, folders, names in os.walk(root):
+        found = sorted(name for name in [*folders, *names] if name.endswith(SIDECAR_SUFFIX))
+        yield from (Path(place, name) for name in found)
+        folders[:] = sorted(name for name in folders if name != HIDDEN)
