@@ -82,12 +82,10 @@ def clear(folder: Path, *, spare: Container[str] = ()) -> None:
             RollcamWarning,
             stacklevel=4,
         )
-    spared = {f"{e.name.partition('/')[0]}" for e in list_episodes(folder).episodes}
-    left = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.name != HIDDEN and path.name.partition(".")[0] not in spared
-    )
+    known = {HIDDEN}
+    for episode in list_episodes(folder).episodes:
+        known.update(path.relative_to(folder).parts[0] for path in own_files(episode))
+    left = sorted(path.name for path in folder.iterdir() if path.name not in known)
     if left:
         warnings.warn(
             f"resume=False cleared {folder}, and left alone what no sidecar of Rollcam's names: "
