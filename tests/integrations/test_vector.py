@@ -99,6 +99,18 @@ def test_a_tile_shows_the_last_frame_where_a_sub_environment_was_reset(tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_film_that_begins_as_a_tile_is_reset_has_no_black_tile(kind: str, tmp_path: Path) -> None:
+    """The last frame of that tile was not kept, as nobody filmed; it shows what it shows now."""
+    env = RecordVideo(
+        make(kind, SAME), tmp_path, step_trigger=lambda step: step in (3, 4), video_length=1
+    )
+    play(env, 6, SAME)
+    env.close()
+    assert tiles(tmp_path / "rl-video-step-3.mp4", 3)[0] == (1, 4, 0)
+    assert tiles(tmp_path / "rl-video-step-4.mp4", 3)[0] == (2, 5, 1)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_only_what_is_filmed_is_rendered(kind: str, mode: AutoresetMode, tmp_path: Path) -> None:
     vector = make(kind, mode)

@@ -149,8 +149,11 @@ class Filming:
                 reset.append(view)
             else:
                 view.is_resetting = step.is_done(view.clock)
+                # For a film that begins here, nobody kept what other tiles showed before their reset.
+                has_kept = view.films.wants_frames
                 view.films.next_step(step.step_id)
-                shots.append(self._last(view, step))
+                now = self._now(view, step.facts(view.clock))
+                shots.append(self._last(view, step) if has_kept else now)
         self._shoot(shots)
         self._shoot([shot for view in reset for shot in self._after_same_step(view, step.step_id)])
 
