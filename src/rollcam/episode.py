@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from ulid import ULID
 
 from rollcam.errors import SidecarError
 
@@ -197,6 +200,16 @@ class Episode:
 
 EpisodeCallback: TypeAlias = Callable[[Episode], None]
 """Called with each finished episode, on the recorder's background thread."""
+
+
+def new_id() -> str:
+    """Return a new ULID.
+
+    Of the clock and the system's random bytes alone. The library's own generator goes on from what it
+    gave last and takes a lock: a forked child would give the ids that its parent gives, or wait for ever
+    for a lock that another thread of the parent held.
+    """
+    return str(ULID((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)))
 
 
 def has_failed(episode: Episode) -> bool:

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ulid import ULID
-
 from rollcam._camera import Camera, Settings, with_index
 from rollcam._checks import check_callable, check_choice, check_count, check_type
 from rollcam._context import ContextSource
@@ -24,7 +22,16 @@ from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import DEFAULT_FPS, checked_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
 from rollcam.encode.timeline import Timeline, as_rate
-from rollcam.episode import Context, Episode, EpisodeCallback, Mode, OnError, OnFull, Writer
+from rollcam.episode import (
+    Context,
+    Episode,
+    EpisodeCallback,
+    Mode,
+    OnError,
+    OnFull,
+    Writer,
+    new_id,
+)
 from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning, SettingError
 from rollcam.recovery import LivingRuns, recover
 from rollcam.store import files
@@ -161,7 +168,7 @@ class Recorder(Camera):
         check_type("info_keys", info_keys, (tuple, list), "a tuple of keys")
         self.fps = checked_fps(DEFAULT_FPS if fps is None else fps, "fps")
         self.output_fps = self.fps if output_fps is None else checked_fps(output_fps, "output_fps")
-        self.run_id = run_id or str(ULID())
+        self.run_id = run_id or new_id()
         """Stands in the sidecar of every film of this run."""
         template = None if name is None else NameTemplate(name)
         timeline = Timeline(as_rate(self.fps), as_rate(self.output_fps))
