@@ -32,10 +32,17 @@ from rollcam.episode import (
     Writer,
     new_id,
 )
-from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning, SettingError
+from rollcam.errors import (
+    RecordingFailedWarning,
+    RollcamError,
+    RollcamWarning,
+    SettingError,
+    StoreError,
+)
 from rollcam.recovery import LivingRuns, recover
 from rollcam.store import files
 from rollcam.store.layout import Folder, NameTemplate
+from rollcam.store.names import HIDDEN
 
 if TYPE_CHECKING:
     from rollcam._outgoing import Publication
@@ -195,7 +202,7 @@ class Recorder(Camera):
                 keep,
                 max_bytes=max_bytes,
                 earlier=earlier,
-                **({} if publication is None else {"is_owed": publication.owes}),
+                is_owed=_owing(own_folder) if publication is None else publication.owes,
             ),
             on_full=on_full,
             on_finished=on_finished,
@@ -283,7 +290,7 @@ class Recorder(Camera):
         if self._publication is not None:
             left = max(0.0, deadline - time.monotonic())
             self._publication.close(min(PUBLISH_S, left))
-            self._engine.delete_settled()
+        self._engine.delete_settled()
         self._report()
 
     def __enter__(self) -> Self:
@@ -327,6 +334,23 @@ def _opened(folder: Folder | None, sinks: Sequence[str | Sink], run_id: str) -> 
     except BaseException:
         folder.release()
         raise
+
+
+def _owing(folder: Folder | None) -> Callable[[Episode], bool]:
+    """Return what says whether a sink waits for a film, though not one of ours: `rollcam publish`."""
+
+    def is_owed(episode: Episode) -> bool:
+        from rollcam.publish.ledger import FILE_NAME, Ledger
+
+        if folder is None:
+            return False
+        try:
+            return bool(Ledger(folder.root / HIDDEN / FILE_NAME).owes(episode.episode_id))
+        except StoreError as error:
+            logger.info("%s stays: %s", episode.name, error)
+            return True
+
+    return is_owed
 
 
 def _recover(folder: Folder, reporter: Reporter, publication: Publication | None) -> None:
