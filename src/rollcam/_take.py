@@ -23,9 +23,13 @@ FINISHED = ".finished"
 """Stands before the extension of a file that is finished and has not got its name yet."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Take:
-    """The episode that is being filmed, on the training thread."""
+    """The episode that is being filmed, on the training thread.
+
+    Equal to itself alone: cameras on several threads look for theirs in one list, and a comparison of
+    its fields would let another thread change that list meanwhile.
+    """
 
     film: Film
     facts: Episode

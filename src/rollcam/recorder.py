@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -312,14 +313,23 @@ class _Opening:
         self._folder = folder
         self._reporter = reporter
         self._is_due = clear and folder is not None
+        self._lock = threading.RLock()
 
     def __call__(self) -> None:
         if not self._is_due or self._folder is None:
             return
-        self._is_due = False
+        # Cameras may begin at once; none may film before the folder is cleared.
+        with self._lock:
+            if self._is_due:
+                try:
+                    self._clear(self._folder)
+                finally:
+                    self._is_due = False
+
+    def _clear(self, folder: Folder) -> None:
         try:
-            living = LivingRuns(self._folder.root, but=self._folder.claim.claim_id)
-            files.clear(self._folder.root, spare=living)
+            living = LivingRuns(folder.root, but=folder.claim.claim_id)
+            files.clear(folder.root, spare=living)
         except (RollcamError, OSError) as error:
             self._reporter.failed(type(error).__name__, error)
 
