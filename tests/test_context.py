@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.films import episodes
 from tests.process.scripts import ROOT, TIMEOUT_S
 
 IN_A_CHILD = """
@@ -97,3 +99,76 @@ assert seen_by_a_child() == {"iteration": 2}
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
     assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+EVERYWHERE = """
+import multiprocessing, sys
+from functools import partial
+from pathlib import Path
+import gymnasium as gym
+import numpy as np
+import rollcam
+from rollcam.integrations.vector import RecordVideo as VectorRecordVideo
+from tests.envs import CountingEnv
+
+folder, start = Path(sys.argv[1]), sys.argv[2]
+
+
+def filmed(number):
+    env = CountingEnv(length=3, fps=25)
+    return rollcam.RecordVideo(env, folder, rollcam.every(1), name_prefix=f"inner-{number}")
+
+
+if __name__ == "__main__":
+    rollcam.set_context(iteration=1, trial="a")
+    vector = gym.vector.AsyncVectorEnv(
+        [partial(filmed, 0), partial(CountingEnv, length=3, fps=25)],
+        context=start, autoreset_mode=gym.vector.AutoresetMode.DISABLED,
+    )
+    vector = VectorRecordVideo(
+        vector, folder, layout="separate", record_in="workers", env_indices=[1],
+        episode_trigger=rollcam.every(1), name_prefix="worker",
+    )
+    recorder = rollcam.Recorder(folder, fps=25, name_prefix="own")
+    alone = rollcam.RecordVideo(
+        CountingEnv(length=3, fps=25), folder, rollcam.every(1), name_prefix="wrapper"
+    )
+    vector.reset()
+    alone.reset()
+    recorder.begin()
+    recorder.set_context(trial="its own")
+    for step in range(3):
+        rollcam.set_context(iteration=2 + step)
+        vector.step(np.zeros(2, int))
+        alone.step(0)
+        recorder.frame(np.zeros((48, 64, 3), np.uint8), reward=1.0)
+    recorder.end()
+    rollcam.set_context(iteration=99)
+    for each in (vector, alone, recorder):
+        each.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "start", ["spawn"] if sys.platform == "win32" else ["fork", "spawn", "forkserver"]
+)
+def test_one_word_reaches_every_recorder_here_and_in_the_workers(
+    start: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(EVERYWHERE)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "films"), start],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = episodes(tmp_path / "films")
+    names = ("inner-0", "worker-env-1", "own", "wrapper")
+    assert set(found) == {f"{name}-episode-0" for name in names}
+    for name in names:
+        film = found[f"{name}-episode-0"]
+        trial = "its own" if name == "own" else "a"
+        assert film.context_at_start == {"iteration": 1, "trial": "a"}
+        # How it stood at the last step; `Recorder.end` came after that step, and before 99.
+        assert film.context_at_end == {"iteration": 4, "trial": trial}, name

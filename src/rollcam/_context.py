@@ -114,15 +114,23 @@ class _Process:
     """What was told in this process, and where it goes.
 
     Args:
-        is_trainer: What it tells is for its multiprocessing children, too.
+        may_be_trainer: Whether a process that it was forked from is not.
     """
 
-    def __init__(self, *, is_trainer: bool = True) -> None:
-        self.is_trainer = is_trainer and multiprocessing.parent_process() is None
+    def __init__(self, *, may_be_trainer: bool = True) -> None:
+        self._may_be_trainer = may_be_trainer
         self.told: dict[str, Any] = {}
         self.version = 0
         self.board: Board | None = None
         self.pid = os.getpid()
+
+    @property
+    def is_trainer(self) -> bool:
+        """Whether what it tells is for its multiprocessing children, too.
+
+        Asked each time: a spawned child imports this before it knows whose child it is.
+        """
+        return self._may_be_trainer and multiprocessing.parent_process() is None
 
 
 _here = _Process()
@@ -169,7 +177,8 @@ def _after_fork() -> None:
     """
     global _here
     if _here.pid != os.getpid():
-        _here = _Process(is_trainer=_here.is_trainer and _here.board is None)
+        has_spoken = _here.board is not None
+        _here = _Process(may_be_trainer=_here.is_trainer and not has_spoken)
 
 
 def _our_board() -> Board:
