@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -237,18 +238,28 @@ def as_scalar(value: Any) -> tuple[bool, Scalar]:
         return True, value
     if isinstance(value, str):
         return True, value[:500]
-    if isinstance(value, np.generic) or getattr(value, "shape", None) == ():
-        item = value.item() if hasattr(value, "item") else None
-        if isinstance(item, bool | int | float | str):
-            return True, item
-    return False, None
+    try:
+        is_one = isinstance(value, np.generic) or getattr(value, "shape", None) == ()
+        item = value.item() if is_one and hasattr(value, "item") else None
+    except Exception:  # noqa: BLE001 - whatever a foreign tensor raises: one without data, for instance
+        return False, None
+    return (True, item) if isinstance(item, bool | int | float | str) else (False, None)
 
 
 def scalars_of(values: Mapping[str, Any] | None) -> dict[str, Scalar]:
-    """Return the scalars among `values`, with text keys; what is no scalar is left out."""
+    """Return the scalars among `values`, with text keys.
+
+    What is no scalar is left out, and so is what cannot be read: `info` comes from anybody's
+    environment, and it must not end a training that it is no plain dict.
+    """
     found: dict[str, Scalar] = {}
-    for key, value in (values or {}).items():
-        is_scalar, plain = as_scalar(value)
-        if is_scalar:
-            found[str(key)] = plain
+    try:
+        keys = [] if values is None else list(values)
+    except Exception:  # noqa: BLE001 - see above
+        return found
+    for key in keys:
+        with contextlib.suppress(Exception):
+            is_scalar, plain = as_scalar(values[key])  # type: ignore[index]
+            if is_scalar:
+                found[str(key)] = plain
     return found

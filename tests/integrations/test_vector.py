@@ -177,6 +177,36 @@ def test_infos_may_be_a_list(tmp_path: Path) -> None:
     assert episode.read_steps()["info.step"] == [None, 1, 2, 3, 4, 5]
 
 
+class OddInfos(gym.vector.VectorWrapper):
+    """Puts into infos what is no array with a place for each sub-environment."""
+
+    def step(self, actions: Any) -> Any:
+        *result, infos = self.env.step(actions)
+        odd = {
+            "phase": "warm-up",
+            "total": 5,
+            "short": np.zeros(1),
+            "_step": 7,
+            3: 4,
+            "_short": ...,
+        }
+        return *result, {**infos, **odd, "step": infos["step"]}
+
+
+@pytest.mark.parametrize("layout", ["separate", "tiled"])
+def test_infos_may_hold_anything(layout: Any, tmp_path: Path) -> None:
+    env = RecordVideo(OddInfos(make("sync", NEXT)), tmp_path, layout=layout, episode_trigger=always)
+    play(env, 7, NEXT)
+    env.close()
+    found = episodes(tmp_path)
+    assert {episode.status for episode in found.values()} == {"complete"}
+    name = "rl-video-env-1-episode-0" if layout == "separate" else "rl-video-episode-0"
+    info = found[name].final_info
+    assert (info["phase"], info["total"], info["3"]) == ("warm-up", 5, 4)
+    assert info["step"] == (5 if layout == "separate" else 3)
+    assert ("short" in info) == (layout == "tiled")  # it has a place for the first of them
+
+
 def test_seeds_and_masks(tmp_path: Path) -> None:
     env = film_separately(tmp_path, make("sync", DISABLED))
     env.reset(seed=[3, None, 9])
