@@ -94,8 +94,10 @@ class WandbSink:
         """What `rollcam publish DIR` has to be told to go on with this run."""
         entity, project, run_id = map(shlex.quote, self.target.split("/"))
         of = "" if entity == "-" else f" --entity {entity}"
-        mode = f" --mode {self._choice.mode}" if self._choice.mode else ""
-        return f"--to wandb --project {project}{of} --run-id {run_id}{mode}"
+        is_for_command = self._choice.mode in ("online", "offline")
+        mode = f" --mode {self._choice.mode}" if is_for_command else ""
+        key = f" --key {self._choice.key}" if self._choice.key != "rollcam" else ""
+        return f"--to wandb --project {project}{of} --run-id {run_id}{mode}{key}"
 
     def publish(self, delivery: Delivery) -> str:
         """Hand one film over to wandb, which copies it at once and uploads it later.
