@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 DEATHS: dict[str, tuple[str, str, int]] = {
-    "queued": ("change", "after", 2),
+    "queued": ("queued", "after", 2),
     "before sending": ("sending", "before", 1),
     "sending": ("sending", "after", 2),
     "handed over": ("handed", "before", 2),
@@ -29,7 +29,7 @@ DEATHS: dict[str, tuple[str, str, int]] = {
     "asked": ("stored", "before", 1),
     "stored": ("stored", "after", 1),
 }
-"""Which write to the ledger is the last: of which state, the how manieth, and whether it is made."""
+"""Which write to the ledger is the last: of which state, whether it is made, and of which film."""
 
 _LIMIT_S = 110.0
 
@@ -112,7 +112,7 @@ def _publish_and_die(job: Job) -> int:
     sink = eval(job.sink, _sinks(job.sink))
     Path(f"{folder}-command").write_text(_outgoing.command_of(folder, sink))
     episodes = list_episodes(folder).episodes
-    _die_at(*DEATHS[job.death])
+    _die_at(*DEATHS[job.death], wait_for=Path(f"{folder}-seen"))
     _outgoing.resolve = lambda spec: sink  # type: ignore[assignment,return-value]
     publication = _outgoing.open_publisher(folder, ["a name, so that it is closed"])
     for episode in episodes:
@@ -132,27 +132,44 @@ def _go_on(job: Job) -> int:
     return 0
 
 
-def _die_at(state: str, when: str, n: int) -> None:
+def _die_at(state: str, when: str, n: int, *, wait_for: Path) -> None:
     from rollcam.publish.ledger import Ledger
 
-    seen: list[object] = []
+    films: set[str] = set()
 
-    def deadly(write: Callable[..., Any], states: Callable[[Any], list[str]]) -> Callable[..., Any]:
+    def deadly(
+        write: Callable[..., Any], films_of: Callable[[Any], set[str]]
+    ) -> Callable[..., Any]:
         def wrapped(self: Ledger, entries: Iterable[Any]) -> None:
             entries = list(entries)
-            found = [found for found in states(entries) if found == state]
-            seen.extend(found)
-            is_due = bool(found) and len(seen) >= n
+            is_due = len(films | films_of(entries)) >= n > len(films)
+            films.update(films_of(entries))
             if is_due and when == "before":
+                if state == "handed":
+                    _wait_for(wait_for)
                 os.kill(os.getpid(), signal.SIGKILL)
             write(self, entries)
-            if is_due and when == "after":
+            if is_due:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         return wrapped
 
-    Ledger.put = deadly(Ledger.put, lambda es: [str(e.state) for e in es])  # type: ignore[method-assign]
-    Ledger.change = deadly(Ledger.change, lambda es: ["change" for _ in es])  # type: ignore[method-assign]
+    def written(entries: Any) -> set[str]:
+        return {entry.episode_id for entry in entries if entry.state == state}
+
+    if state == "queued":
+        Ledger.change = deadly(  # type: ignore[method-assign]
+            Ledger.change, lambda changes: written(new for _, new in changes)
+        )
+    else:
+        Ledger.put = deadly(Ledger.put, written)  # type: ignore[method-assign]
+
+
+def _wait_for(path: Path) -> None:
+    """Give a place that is not prompt time to show what nobody has written down as handed over."""
+    deadline = time.monotonic() + _LIMIT_S / 2
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _sinks(wanted: str) -> dict[str, Any]:

@@ -5,18 +5,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from rollcam.publish.ledger import FILE_NAME, Ledger, State
+from tests.films import wait_until
 from tests.publish.mortal import DEATHS, Job, run_all
-from tests.publish.places import PLACES, as_found, films_at_steps
+from tests.publish.places import PLACES, Place, as_found, films_at_steps
 from tests.publish.rig import python_path
 
 N_FILMS = 3
 PACKAGES = {"mlflow", "tensorboard", "trackio", "wandb"}
 FOUND_AT_DEATH = {"before sending": 0, "sending": 1, "handed over": 2, "handed": 2}
+
+
+def n_whole(place: Place, slot: str) -> int:
+    return sum(bool(content) for _, _, content in place.found(slot))
 
 
 @pytest.mark.parametrize("kind", PLACES)
@@ -34,7 +40,12 @@ def test_exactly_once_after_every_death(kind: str, tmp_path: Path) -> None:
         wanted[death] = as_found(films)
     with place.up():
         dying = [Job(str(folders[death]), place.sink(slots[death]), death) for death in DEATHS]
-        for death, end in zip(DEATHS, run_all(dying, tmp_path / "dying", environment), strict=True):
+        with ThreadPoolExecutor(1) as pool:
+            ends = pool.submit(run_all, dying, tmp_path / "dying", environment)
+            unseen = slots["handed over"]
+            wait_until(lambda: n_whole(place, unseen) == 2, "two are there, and not written down")
+            Path(f"{folders['handed over']}-seen").touch()
+        for death, end in zip(DEATHS, ends.result(), strict=True):
             assert end.status == -9, f"{death}: {end.status}\n{end.output}"
             n_found = len(place.found(slots[death]))
             assert n_found < N_FILMS or death in ("asked", "stored"), death
