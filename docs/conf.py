@@ -12,6 +12,7 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["reference/sidecar.schema.json"]
+default_role = "code"  # docstrings say `name`
 nitpicky = False  # signatures name types of NumPy and of the standard library, which are elsewhere
 
 myst_enable_extensions = ["colon_fence"]
