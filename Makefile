@@ -25,7 +25,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help venv demo test browser check format docs bench pin clean
+.PHONY: help venv demo test browser check format docs site bench pin clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ format: $(venv)/.stamp-check ## Format the code and mend what ruff can mend
 
 docs: $(venv)/.stamp-check ## Write the generated pages of docs/ anew
 	$(python) scripts/generate_docs.py
+
+site: $(venv)/.stamp-test ## Build the documents as a site, in site/; a warning is an error
+	$(python) -m sphinx -q -W --keep-going -b html docs site
 
 bench: $(venv)/.stamp-bench ## Measure Rollcam against its peers and write docs/benchmarks.md
 	$(python) benchmarks/run.py

@@ -11,15 +11,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from ulid import ULID
-
 from rollcam._checks import check_choice, check_type
 from rollcam._engine import Engine
 from rollcam._intake import Intake, Step
 from rollcam._report import Reporter
 from rollcam._take import Take, now
 from rollcam.capture.frames import render_counted
-from rollcam.episode import Episode, EpisodeStatus, Kind, Mode, Writer
+from rollcam.episode import Episode, EpisodeStatus, Kind, Mode, Writer, new_id
 from rollcam.errors import UsageError
 from rollcam.store.layout import NameTemplate
 
@@ -135,7 +133,7 @@ class Camera:
         index = self._n_begun if episode_index is None else episode_index
         self._n_begun += 1
         facts = Episode(
-            episode_id=str(ULID()),
+            episode_id=new_id(),
             run_id=settings.run_id,
             name=name or self._default_name(index),
             status=EpisodeStatus.FAILED,

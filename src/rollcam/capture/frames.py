@@ -232,9 +232,11 @@ class BufferPool:
         if size_bytes != self._size:
             self._size, self._free = size_bytes, []
         try:
-            return self._free.pop()
+            buffer = self._free.pop()
         except IndexError:
             return np.empty(size_bytes, np.uint8)
+        # Another camera's thread may have changed both in between.
+        return buffer if buffer.size == size_bytes else np.empty(size_bytes, np.uint8)
 
 
 class FrameTaker:
