@@ -65,7 +65,8 @@ class Batch:
             frames: `(N, H, W, 3)`, `(N, 3, H, W)` or `(N, H, W)`: an array, or a tensor on any
                 device; a list of N frames; or `None`, which is skipped.
             facts: `rewards`, `actions`, `infos`, `terminated` and `truncated` of the step that led
-                there, with one entry for each environment; or `is_reset=True`.
+                there, with one entry for each environment; or `is_reset=True`. `which` leaves out
+                environments that made no step.
 
         Returns:
             How many films took their frame.
@@ -80,6 +81,7 @@ class Batch:
         self,
         render: Callable[[], Any],
         *,
+        which: Which = None,
         rewards: Any = None,
         actions: Any = None,
         infos: Sequence[Mapping[str, Any] | None] | None = None,
@@ -88,7 +90,8 @@ class Batch:
         is_reset: bool = False,
     ) -> int:
         """Call `render`, once and only while a film is open, and film what it returns as `frame` does."""
-        indices = self.filming
+        chosen = self._chosen(which)
+        indices = [index for index in chosen if self.cameras[index].is_filming]
         if not indices:
             return 0
         told = {
