@@ -528,7 +528,39 @@ def test_no_action_breaks_a_film(action: Any, tmp_path: Path) -> None:
     check_odd_step(tmp_path, reward=1.0, action=action)
 
 
-@pytest.mark.parametrize("info", [{"x": Unreadable()}, {1: 2}, {"a": {"b": 1}}, [], 5])
+class Shapeless:
+    """As a tensor of a meta device: it says that it is one number, and has none."""
+
+    shape = ()
+
+    def item(self) -> Any:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+
+
+class Nameless:
+    """A key that cannot be written."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no name")
+
+
+class Broken(dict[str, Any]):
+    """An info that looks things up as it is read, and fails."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError(f"no {key}")
+
+    get = __getitem__
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"x": Unreadable()}, {1: 2}, {"a": {"b": 1}}, [], 5,
+        {"x": Shapeless()}, {Nameless(): 1}, Broken(a=1),
+    ],
+    ids=lambda info: type(info).__name__,
+)  # fmt: skip
 def test_no_info_breaks_a_film(info: Any, tmp_path: Path) -> None:
     check_odd_step(tmp_path, reward=1.0, info=info)
 

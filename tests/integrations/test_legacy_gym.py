@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import json
+import sys
+import types
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,7 +15,9 @@ import pytest
 
 import rollcam
 from rollcam.encode.cast import read_cast
+from rollcam.integrations import legacy_gym
 from rollcam.store import sidecar
+from rollcam.store.files import list_episodes
 from tests import barcode
 
 
@@ -284,3 +288,35 @@ def test_two_recorders_of_one_path_do_not_destroy_each_other(tmp_path: Path) -> 
     recorder.close()
     assert barcode.indices(path) == list(range(5))
     assert not recorder.broken
+
+
+class OldPlayable(OldEnv):
+    """What gym made of it; nothing of gym is here."""
+
+    metadata = {"render.modes": ["rgb_array"], "video.frames_per_second": 20}
+
+    def reset(self) -> int:
+        self.count = 0
+        return 0
+
+    def step(self, action: int) -> tuple[int, float, bool, dict]:
+        return self.count, 1.0, self.count >= 4, {"TimeLimit.truncated": True}
+
+
+@pytest.mark.parametrize("gym_module", [None, types.ModuleType("gym")], ids=["absent", "empty"])
+def test_no_gym_is_needed(tmp_path: Path, monkeypatch, gym_module) -> None:
+    monkeypatch.setitem(sys.modules, "gym", gym_module)
+    for kind, name in ((legacy_gym.Monitor, "monitor"), (legacy_gym.RecordVideo, "record")):
+        env = kind(OldPlayable(), tmp_path / name)
+        env.reset()
+        while not env.step(0)[2]:
+            pass
+        env.close()
+        with pytest.raises(AttributeError):
+            _ = env.seed
+        episodes = list_episodes(tmp_path / name).episodes
+        assert [(e.episode_return, e.terminated, e.truncated) for e in episodes] == [
+            (4.0, False, True)
+        ]
+        # The last frame is shown twice at rates below 24, for players that drop it.
+        assert barcode.indices(episodes[0].media_path)[:5] == [0, 1, 2, 3, 4]

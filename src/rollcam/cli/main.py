@@ -15,6 +15,7 @@ from rollcam.errors import RollcamError
 
 _VERBS = {
     "check": "rollcam.cli.media",
+    "doctor": "rollcam.cli.doctor",
     "ls": "rollcam.cli.browse",
     "prune": "rollcam.cli.tidy",
     "publish": "rollcam.cli.publish",

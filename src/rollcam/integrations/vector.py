@@ -9,14 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
-from ulid import ULID
-
 from rollcam._checks import check_choice, checked_length
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
-from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
+from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull, new_id
 from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
@@ -400,7 +398,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             folder = Path(self.video_folder)
             folder.mkdir(parents=True, exist_ok=True)
             clear(folder, spare=LivingRuns(folder))
-        recorder = {**settings, "resume": True, "run_id": str(ULID())}
+        recorder = {**settings, "resume": True, "run_id": new_id()}
         return InWorkers(Children(base, indices), recorder, plan, context, self.autoreset_mode.name)
 
     def _in_parent(self, settings: dict[str, Any], plan: Plan, indices: tuple[int, ...]) -> Filming:

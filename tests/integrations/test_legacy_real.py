@@ -1,0 +1,12 @@
+"""`Monitor`, `RecordVideo` and `VideoRecorder` with the real gyms, each in a process of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.beside.run import run_cases
+
+
+@pytest.mark.parametrize("version", ["0.17.3", "0.21.0", "0.26.2"])
+def test_with_gym(version: str) -> None:
+    run_cases(f"gym-{version}", "gym_cases.py")
