@@ -123,10 +123,14 @@ def _look_after(root: Path, claim_id: str, dead_hosts: Collection[str], done: Re
         elif standing is claim.Standing.UNKNOWN and has_left:
             owner = claim.owner_of(claims_of(root), claim_id) or told
             who = f"process {owner.pid} on {owner.host}" if owner else "somebody unknown"
-            done.left_alone.append(
-                f"{growing}: written by {who}, which cannot be asked from here whether it lives"
-                + (f"; if it does not: rollcam recover --dead-host {owner.host}" if owner else "")
-            )
+            done.left_alone.append(f"{growing}: written by {who}, {_why_unknown(root, owner)}")
+
+
+def _why_unknown(root: Path, owner: claim.Owner | None) -> str:
+    if not os.access(claims_of(root), os.W_OK):
+        return "and nothing can be finished in a folder that may not be written to"
+    what_to_do = f"; if it does not: rollcam recover --dead-host {owner.host}" if owner else ""
+    return f"which cannot be asked from here whether it lives{what_to_do}"
 
 
 def _finish_all(root: Path, claim_id: str, growing: Path, done: Recovery) -> None:
