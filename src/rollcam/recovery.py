@@ -141,7 +141,8 @@ def _look_after(root: Path, claim_id: str, dead_hosts: Collection[str], done: Re
 
 
 def _why_unknown(root: Path, owner: claim.Owner | None) -> str:
-    if not os.access(claims_of(root), os.W_OK):
+    claims = claims_of(root)
+    if claims.is_dir() and not os.access(claims, os.W_OK):
         return "and nothing can be finished in a folder that may not be written to"
     what_to_do = f"; if it does not: rollcam recover --dead-host {owner.host}" if owner else ""
     return f"which cannot be asked from here whether it lives{what_to_do}"
