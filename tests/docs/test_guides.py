@@ -16,8 +16,8 @@ from rollcam.store.files import list_episodes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
-ELSEWHERE = {"rllib", "flatland"}
-"""Guides of what lives in an environment of its own: `tests/rllib` runs them."""
+ELSEWHERE = {"rllib", "flatland", "legacy-gym", "dm-control", "torchrl"}
+"""Guides of what lives in an environment of its own: `tests/rllib` and `tests/beside` run them."""
 BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 GUIDES = {
