@@ -15,6 +15,7 @@ venv := .venv
 python := $(venv)/bin/python
 pip := $(python) -m pip install --disable-pip-version-check
 pins := pyproject.toml constraints.txt
+comma := ,
 
 # Progress stays visible; what is settled already is left out. pip's own exit status counts.
 define install
@@ -90,7 +91,7 @@ $(venv)/.stamp-demo: $(venv)/.stamp-pip $(pins)
 
 # torch is pinned in the group, so that it is settled in the same pip call as all that wants it.
 $(venv)/.stamp-test: $(venv)/.stamp-pip $(pins)
-	$(call install,-e '.[all,trackers]' --group test)
+	$(call install,-e '.[all$(comma)trackers]' --group test)
 
 # Old gyms, dm_control and TorchRL, each in a folder of its own.
 $(venv)/.stamp-beside: $(venv)/.stamp-test scripts/install_beside.sh

@@ -23,6 +23,7 @@ from tests.sinks.servers import (
     mlflow_server,
     trackio_server,
 )
+from tests.sinks.wandb_server import WandbServer, environment_of
 
 STEP = 1000
 
@@ -243,13 +244,12 @@ class WandbOnline(Place):
     is_prompt = False
 
     def __init__(self, root: Path) -> None:
-        from tests.sinks.wandb_server import WandbServer
-
-        self.server = WandbServer()
+        self.port = free_port()
+        self.server: WandbServer | None = None
         super().__init__(
             root,
             {
-                **self.server.environment(),
+                **environment_of(f"http://127.0.0.1:{self.port}"),
                 "WANDB_DIR": str(root),
                 "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1",
                 "WANDB__FILE_TRANSFER_RETRY_MAX": "1",
@@ -260,13 +260,14 @@ class WandbOnline(Place):
 
     @contextmanager
     def up(self) -> Iterator[object]:
-        with self.server:
+        with WandbServer(self.port) as self.server:
             yield self.server
 
     def sink(self, slot: str) -> str:
         return f"WandbSink(project='p', run_id={slot!r})"
 
     def found(self, slot: str) -> Found:
+        assert self.server is not None
         run, films = self.server.run(slot), []
         for row in run.history:
             for key, value in row.items():

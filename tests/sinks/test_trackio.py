@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,6 +170,21 @@ def test_killed_anywhere_everything_is_there_once(
     for delivery in reversed(films):
         sink.publish(delivery)
     check_once(place, project, films, tmp_path_factory)
+
+
+def test_a_project_whose_maker_was_killed_half_way_takes_films(
+    project: str, films: list[Delivery]
+) -> None:
+    from trackio.sqlite_storage import SQLiteStorage
+
+    database = SQLiteStorage.get_project_db_path(project)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        opened.execute("pragma journal_mode=wal")  # no table yet
+    sink = TrackioSink(project=project)
+    assert sink.stored(films[:1]) == set()
+    sink.publish(films[0])
+    assert sink.stored(films[:1]) == ids(films[:1])
 
 
 def silent() -> tuple[socket.socket, str]:

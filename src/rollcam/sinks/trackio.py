@@ -193,6 +193,10 @@ class _Local:
             return _rows(row_ids, lambda sql: self._storage.query_project(self._project, sql))
         except FileNotFoundError:  # the project does not exist yet
             return set()
+        except ValueError as error:
+            if "no such table" not in str(error):
+                raise
+            return set()  # who made the project was killed half-way; `log` makes the rest
 
     def runs(self) -> list[dict[str, Any]]:
         return list(self._storage.get_run_records(self._project))
