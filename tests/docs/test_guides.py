@@ -53,6 +53,8 @@ def test_the_code_of_a_guide_runs(name: str, tmp_path: Path) -> None:
         "WANDB_DIR": str(tmp_path),
         "TRACKIO_DIR": str(tmp_path / "trackio"),
         "HF_HUB_OFFLINE": "1",
+        # On a busy machine several threads of torch's wait for each other, ten times as long.
+        "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, *map(str, scripts)],

@@ -7,10 +7,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from tests.envs import CountingEnv
 from tests.integrations.vector_films import FPS
+
+torch.set_num_threads(1)  # on a busy machine several wait for each other, ten times as long
 
 LENGTHS = (3, 5)
 

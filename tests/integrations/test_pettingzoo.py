@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import inspect
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +190,28 @@ def test_text(api: str, tmp_path: Path) -> None:
     assert all(f"step {number}" in film for number in range(count + 1))
 
 
+KILLED = """
+import os, signal, sys
+from rollcam.integrations.pettingzoo import RecordVideo
+from tests.integrations.agent_envs import DrawnAEC
+env = RecordVideo(DrawnAEC(50), sys.argv[1])
+env.reset()
+for _ in range(20):
+    env.step(0)
+env._recorder.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_film_of_a_killed_process_says_nothing_that_is_not_so(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=60, check=False)
+    rollcam.recover(tmp_path)
+    (film,) = episodes(tmp_path).values()
+    assert (film.status, film.n_frames) == ("truncated_by_crash", 21)
+    assert (film.episode_return, film.extra["agent_returns"]) == (-10.0, None)
+
+
 class Printed(DrawnAEC):
     """Prints, as games do whose `human` mode is text."""
 
@@ -308,3 +333,21 @@ def test_order_enforcing_says_what_it_always_says(tmp_path: Path) -> None:
         _ = env.agents
     play_aec(env, 1)
     env.close()
+
+
+@pytest.mark.filterwarnings("ignore:PettingZoo environments do not take:UserWarning")
+@pytest.mark.filterwarnings("ignore:The `render_mode` attribute is not defined:UserWarning")
+def test_sb3s_recorder_over_what_supersuit_vectorised(tmp_path: Path) -> None:
+    from rollcam.integrations.sb3 import VecVideoRecorder
+
+    venv = supersuit.pettingzoo_env_to_vec_env_v1(
+        supersuit.black_death_v3(DrawnParallel(truncates=True))
+    )
+    venv = supersuit.concat_vec_envs_v1(venv, 1, num_cpus=0, base_class="stable_baselines3")
+    with pytest.warns(rollcam.RollcamWarning, match="neither a DummyVecEnv nor"):
+        env = VecVideoRecorder(venv, tmp_path, lambda n: n == 0, video_length=4)
+    env.reset()
+    for _ in range(6):
+        env.step(np.zeros(env.num_envs, np.int64))
+    env.close()
+    assert shown(tmp_path) == {"rl-video-step-0-to-step-4": [0, 1, 2, 3, 4]}

@@ -40,6 +40,7 @@ class AgentFilms(EnvFilms):
     already, which some APIs ask for, are filmed, and change nothing of how the episode stands.
     """
 
+    _told: dict[str, Any]
     _returns: dict[str, float]
     _end: dict[str, Any] | None
 
@@ -62,12 +63,25 @@ class AgentFilms(EnvFilms):
             facts["terminated"] = any(map(bool, step.terminated.values()))
             facts["truncated"] = any(map(bool, step.truncated.values()))
             self._end = {"info": facts["info"]}
+            self._tell()
         self.add(render, reward=sum(rewards.values()), action=step.action, **facts)
+
+    def end(self) -> None:
+        """End the open film, if there is one."""
+        if self.is_filming:
+            self._tell()
+        super().end()
 
     def _fields(self) -> Mapping[str, Any]:
         self._end = None
         self._returns = {}
-        return {"agent_returns": self._returns}
+        self._told = {"agent_returns": None}
+        return self._told
+
+    def _tell(self) -> None:
+        # Whole, and only at the end: the journal of the open film must not hold what is not yet so,
+        # and another thread reads it.
+        self._told["agent_returns"] = dict(self._returns)
 
 
 def _flat(infos: Mapping[Any, Any]) -> dict[str, Any]:
