@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from rollcam.integrations.legacy_gym import VideoRecorder
     from rollcam.recorder import Recorder
     from rollcam.recovery import Recovery, recover
+    from rollcam.store.catalog import Catalog
 
 _HOMES = {
     "Camera": "rollcam._camera",
+    "Catalog": "rollcam.store.catalog",
     "CodecUnavailable": "rollcam.errors",
     "Episode": "rollcam.episode",
     "EpisodeStatus": "rollcam.episode",
@@ -63,6 +65,7 @@ _HOMES = {
 
 __all__ = [
     "Camera",
+    "Catalog",
     "CodecUnavailable",
     "Episode",
     "EpisodeStatus",

@@ -199,6 +199,18 @@ EpisodeCallback: TypeAlias = Callable[[Episode], None]
 """Called with each finished episode, on the recorder's background thread."""
 
 
+def has_failed(episode: Episode) -> bool:
+    """Return whether the agent failed in an episode.
+
+    `is_success` or `success` in the last `info` decides; where neither stands, an episode failed
+    when the environment terminated it and its return is not above 0.
+    """
+    for key in ("is_success", "success"):
+        if key in episode.final_info:
+            return not episode.final_info[key]
+    return episode.terminated and (episode.episode_return or 0.0) <= 0
+
+
 def as_scalar(value: Any) -> tuple[bool, Scalar]:
     """Turn `value` into something that JSON can say, if it is a scalar.
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from rollcam.episode import Episode
+from rollcam.episode import Episode, has_failed
 from rollcam.errors import SettingError
 
 KeepPolicy: TypeAlias = Callable[[Episode], "bool | Iterable[Episode]"]
@@ -32,15 +32,8 @@ def keep_failures(
             decides; where neither stands, an episode failed when the environment terminated it and
             its return is not above 0.
     """
-    judge = is_failure or _has_failed
+    judge = is_failure or has_failed
     return judge if episode is None else judge(episode)
-
-
-def _has_failed(episode: Episode) -> bool:
-    for key in ("is_success", "success"):
-        if key in episode.final_info:
-            return not episode.final_info[key]
-    return episode.terminated and (episode.episode_return or 0.0) <= 0
 
 
 def keep_best(k: int) -> KeepPolicy:

@@ -3,55 +3,120 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from rollcam.cli import HELP
-from rollcam.episode import Episode
+from rollcam.episode import Episode, EpisodeStatus, Kind, Mode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_SORTS: dict[str, Callable[[Episode], Any]] = {
-    "started": lambda e: e.started_at,
-    "name": lambda e: e.name,
-    "env": lambda e: e.env_id,
-    "status": lambda e: str(e.status),
-    "return": lambda e: e.episode_return,
-    "length": lambda e: e.episode_length,
-    "frames": lambda e: e.n_frames,
-    "seed": lambda e: e.seed,
-    "size": lambda e: e.size_bytes,
+_COLUMNS = {
+    "started": "started_at",
+    "env": "env_id",
+    "return": "episode_return",
+    "length": "episode_length",
+    "frames": "n_frames",
+    "size": "size_bytes",
 }
+"""Short words for the columns asked for most."""
 
 folder_argument = click.argument(
     "folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
 
 
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which episodes are meant."""
+    for option in reversed(
+        [
+            click.option("--env", "env_id", multiple=True, metavar="ID", help="Of this env."),
+            click.option("--run", "run_id", multiple=True, metavar="RUN_ID", help="Of this run."),
+            click.option("--mode", type=click.Choice(get_args(Mode)), multiple=True),
+            click.option("--status", type=click.Choice([str(s) for s in EpisodeStatus]), multiple=True),
+            click.option("--kind", type=click.Choice(get_args(Kind)), multiple=True),
+            click.option(
+                "--where", "-w", multiple=True, metavar="COLUMN=VALUE", callback=_conditions,
+                help="A column's value, or its range: `return=10..`, "
+                "`context_at_end.iteration=3..7`.",
+            ),
+            click.option("--text", metavar="WORDS", help="Words in names, env or metadata."),
+        ]
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _conditions(ctx: click.Context, parameter: click.Parameter, told: Sequence[str]) -> Any:
+    found = {}
+    for one in told:
+        column, equals, value = one.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{one!r} is no COLUMN=VALUE")
+        low, dots, high = value.partition("..")
+        key = _COLUMNS.get(column, column)
+        found[key] = (_scalar(low), _scalar(high)) if dots else _scalar(value)
+    return found
+
+
+def _scalar(text: str) -> Any:
+    """Return `text` as what a sidecar may hold: a number, true, false, nothing, or the text."""
+    words = {"": None, "null": None, "true": True, "false": False}
+    if text in words:
+        return words[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 @click.command(context_settings=HELP)
 @folder_argument
-@click.option("--sort", type=click.Choice(sorted(_SORTS)), default="started", show_default=True)
+@click.option(
+    "--sort", default="started", show_default=True, metavar="COLUMN",
+    help=f"{', '.join(sorted([*_COLUMNS, 'name', 'status', 'seed']))}, or any column of the sidecar.",
+)  # fmt: skip
 @click.option("--reverse", is_flag=True, help="Largest, or newest, first.")
+@click.option("--limit", "-n", type=click.IntRange(0), metavar="N", help="At most so many.")
+@_filters
 @click.option("--json", "as_json", is_flag=True, help="Print the sidecars as a JSON array.")
-def ls(folder: Path, sort: str, reverse: bool, as_json: bool) -> None:
+def ls(
+    folder: Path,
+    sort: str,
+    reverse: bool,
+    limit: int | None,
+    as_json: bool,
+    where: dict[str, Any],
+    text: str | None,
+    **choices: Sequence[str],
+) -> None:
     """List the episodes in DIR, oldest first."""
-    from rollcam.store.catalog import list_episodes
+    from rollcam.store.catalog import Catalog
 
-    listing = list_episodes(folder)
-    episodes = sorted_by(listing.episodes, sort, reverse=reverse)
+    column = _COLUMNS.get(sort, sort)
+    order = f"-{column}" if reverse else column
+    where.update({name: list(chosen) for name, chosen in choices.items() if chosen})
+    with Catalog(folder) as catalog:
+        episodes = catalog.select(where=where, text=text, sort=order, limit=limit)
+        n_all = len(catalog)
+        problems = catalog.problems
     if as_json:
         click.echo(json.dumps([_as_dict(episode) for episode in episodes], indent=1))
     elif episodes:
         print_renderable(episode_table(episodes, title=str(folder)))
+    elif n_all:
+        click.echo(f"none of the {n_all} episodes in {folder} is asked for.")
     else:
         click.echo(
             f"{folder} holds no episodes. `rollcam record CartPole-v1 --out {folder}` films some."
         )
-    for problem in listing.problems:
+    for problem in problems:
         click.echo(f"not listed: {printable(str(problem))}", err=True)
 
 
@@ -63,9 +128,10 @@ def show(folder: Path, episode: str, as_json: bool) -> None:
     """Show all that is known of one EPISODE in DIR: its name, its id, or the beginning of that."""
     from rich.table import Table
 
-    from rollcam.store.catalog import find_episode
+    from rollcam.store.catalog import Catalog
 
-    found = find_episode(folder, episode)
+    with Catalog(folder) as catalog:
+        found = catalog.get(episode)
     facts = _as_dict(found)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
@@ -81,14 +147,6 @@ def show(folder: Path, episode: str, as_json: bool) -> None:
     if columns:
         table.add_row("step columns", _plain_text(", ".join(columns)))
     print_renderable(table)
-
-
-def sorted_by(episodes: Iterable[Episode], sort: str, *, reverse: bool = False) -> list[Episode]:
-    """Sort episodes by one of the keys of `ls --sort`; what lacks the value comes last."""
-    key = _SORTS[sort]
-    known = [episode for episode in episodes if key(episode) is not None]
-    unknown = [episode for episode in episodes if key(episode) is None]
-    return sorted(known, key=key, reverse=reverse) + unknown
 
 
 def episode_table(episodes: Iterable[Episode], *, title: str) -> RenderableType:

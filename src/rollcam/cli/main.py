@@ -16,9 +16,11 @@ from rollcam.errors import RollcamError
 _VERBS = {
     "check": "rollcam.cli.media",
     "ls": "rollcam.cli.browse",
+    "prune": "rollcam.cli.tidy",
     "publish": "rollcam.cli.publish",
     "record": "rollcam.cli.record",
     "recover": "rollcam.cli.recover",
+    "reindex": "rollcam.cli.tidy",
     "show": "rollcam.cli.browse",
     "status": "rollcam.cli.publish",
     "transcode": "rollcam.cli.media",
