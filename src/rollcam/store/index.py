@@ -130,6 +130,22 @@ class Index:
         sql = f"{_select(where + order, whole)} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
         return self._found(sql, [*values, -1 if limit is None else limit, offset])
 
+    def table(
+        self, query: Query, names: Sequence[str], limit: int | None, offset: int
+    ) -> list[tuple[Any, ...]]:
+        """Return where the sidecars lie and columns of them, as they stand here, in order."""
+        where, values = query.conditions()
+        order = query.order()
+        told = ", ".join(["e.path", *map(columns.expression, names)])
+        whole = " NOT INDEXED" if query.is_filtered else ""
+        joined = _joined(told + where + order)
+        sql = (
+            f"SELECT {told} FROM episode e{whole}{joined} WHERE {where} ORDER BY {order}"
+            " LIMIT ? OFFSET ?"
+        )
+        found = self._rows(sql, [*values, -1 if limit is None else limit, offset])
+        return [(_row(path, None, 0).path, *told) for path, *told in found]
+
     def count(self, query: Query) -> int:
         """Return how many episodes are asked for."""
         where, values = query.conditions()
