@@ -27,8 +27,8 @@ HOW = """\
 A flat folder in the system's folder for temporary files holds a sidecar of 2.0 kB, a film and a file of step columns for
 each episode (the last two are empty). "Full rebuild" opens a catalog where no index is; "refresh, 100 new" takes in 100
 sidecars that were written since; a page is the first 50 episodes of a filter and a sort, read from their sidecars, as
-`Catalog.select` gives them. Medians of nine turns, the rebuild once. Wall time in one thread, with the files in the page
-cache. Memory is the highest resident set of the process less what it held before the catalog was made."""
+`Catalog.select` gives them. Medians of nine turns, the rebuild the best of three. Wall time in one thread, with the files
+in the page cache. Memory is the highest resident set of the process less what it held before the catalog was made."""
 
 PAGES: dict[str, dict[str, Any]] = {
     "filtered by env, mode and return, sorted by return": {
@@ -94,8 +94,9 @@ def _rows(found: dict[int, dict[str, Any]]) -> list[list[str]]:
         "get_s": "one episode by name",
     }
     rows = [[text, *(_ms(one[key]) for one in found.values())] for key, text in labels.items()]
-    for page in PAGES:
-        rows.append([f"page: {page}", *(_ms(one["pages_s"][page]) for one in found.values())])
+    rows += [
+        [f"page: {page}", *(_ms(one["pages_s"][page]) for one in found.values())] for page in PAGES
+    ]
     for key, text in (("growth_bytes", "memory, MB"), ("index_bytes", "index on the disk, MB")):
         rows.append([text, *(f"{one[key] / 1e6:.1f}" for one in found.values())])
     return rows
@@ -116,7 +117,8 @@ def _measure(n: int) -> dict[str, Any]:
             _put(folder, number)
         time.sleep(2.5)  # what is younger than that is read again at the next refresh
         before = reset_peak()
-        rebuild_s = _time(lambda: Catalog(folder).close())
+        Catalog(folder).close()  # from here on, the files are in the page cache
+        rebuild_s = min(_time(lambda: _rebuilt(folder)) for _ in range(3))
         reopen_s = _median(lambda: Catalog(folder).close())
         with Catalog(folder) as catalog:
             assert not catalog._opened.is_in_memory
@@ -138,6 +140,13 @@ def _measure(n: int) -> dict[str, Any]:
         answer["growth_bytes"] = peak_bytes() - before
         answer["index_bytes"] = (folder / ".rollcam" / "index.sqlite").stat().st_size
         return answer
+
+
+def _rebuilt(folder: Path) -> None:
+    from rollcam.store.catalog import Catalog
+
+    (folder / ".rollcam" / "index.sqlite").unlink()
+    Catalog(folder).close()
 
 
 def _changes(catalog: Any, folder: Path, n: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import rollcam
-from rollcam.store import catalog
+from rollcam.store import files
 from tests import barcode
 from tests.envs import AnsiEnv, CountingEnv
 
@@ -126,7 +126,7 @@ def _rollouts(
 
 def episodes(folder: Path) -> dict[str, rollcam.Episode]:
     """The episodes of a folder by name; every sidecar must be readable."""
-    listing = catalog.list_episodes(folder)
+    listing = files.list_episodes(folder)
     assert not listing.problems
     return {episode.name: episode for episode in listing.episodes}
 

@@ -12,7 +12,7 @@ import pytest
 import rollcam
 from rollcam.encode.cast import read_cast
 from rollcam.store import sidecar
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from tests import barcode
 
 
@@ -297,7 +297,8 @@ def test_clearing_spares_a_recorder_that_is_still_open(tmp_path: Path) -> None:
     first.frame(barcode.draw(0))
     first.end().result(timeout=30)
     second = rollcam.Recorder(tmp_path, resume=False)
-    second.begin("second")
+    with pytest.warns(rollcam.RollcamWarning, match="left 1 film in .* alone.*: first"):
+        second.begin("second")
     second.frame(barcode.draw(0))
     second.close()
     first.close()

@@ -376,7 +376,6 @@ def test_many_producers():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python >= 3.12: we have threads
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of jax, where it is loaded
 def test_in_a_forked_child_every_call_returns_at_once_and_the_parent_goes_on(held: Held):
     inside, go_on = threading.Event(), threading.Event()
 

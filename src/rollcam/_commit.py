@@ -67,7 +67,11 @@ def _commit_in_place(path: Path, take: Take, episode: Episode, with_film: bool) 
         # Text is finished where it lies; pictures are copied behind their index, and swapped in.
         media = film.finish(take.n_captured, lambda _: path if film.is_text else scratch(".mp4"))
         if not film.is_text:
-            replace_patiently(scratch(".mp4"), path)
+            try:
+                replace_patiently(scratch(".mp4"), path)
+            except OSError:
+                scratch(".mp4").unlink(missing_ok=True)
+                raise
         episode = replace(with_media(episode, film.medium, media), media=path.name)
     else:
         path.unlink(missing_ok=True)

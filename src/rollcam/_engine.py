@@ -6,6 +6,7 @@ the garbage collector, or on its own threads; `Recorder` is its face towards the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -29,8 +30,8 @@ from rollcam.capture.frames import BufferPool, Taken
 from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.episode import Episode, EpisodeCallback, EpisodeStatus, OnFull
-from rollcam.errors import RollcamError, SettingError, UsageError
-from rollcam.store import catalog, journal, sidecar
+from rollcam.errors import RollcamError, SettingError, SidecarError, UsageError
+from rollcam.store import files, journal, sidecar
 from rollcam.store.layout import Folder, NameTemplate
 
 logger = logging.getLogger("rollcam")
@@ -329,7 +330,13 @@ class Engine:
 
     def _delete(self, episode: Episode) -> None:
         try:
-            catalog.delete(episode)
+            # Somebody may have removed it, and another run may have its name now.
+            if episode.sidecar_path is not None and (
+                sidecar.read(episode.sidecar_path).episode_id == episode.episode_id
+            ):
+                files.delete(episode)
+        except SidecarError as error:
+            logger.info("%s is not removed: %s", episode.name, error)
         except OSError as error:
             self.problems.append(("delete", error))
 
@@ -344,7 +351,8 @@ class Engine:
             f"recover` finishes it when the folder takes it again",
         )  # fmt: skip
         if told.folder is not None:
-            take.announce(told)
+            with contextlib.suppress(OSError):
+                take.announce(told)
         take.journal.close()
         return told
 

@@ -124,7 +124,8 @@ class Film:
                 return self._finish_video(self._video, n_captured, target)
             return self._finish_cast(n_captured, target)
         except BaseException:
-            if target != self.partial:
+            # The one of the two that grew holds everything, unless it was renamed.
+            if target != self.partial and self.partial.exists():
                 target.unlink(missing_ok=True)
             raise
 

@@ -27,7 +27,7 @@ from rollcam.publish.registry import checked, resolve
 from rollcam.publish.sink import Delivery, Sink
 from rollcam.publish.source import NothingToSendError, Prepared, is_finished, sha256_of
 from rollcam.store import sidecar
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from rollcam.store.layout import clean_name
 from rollcam.store.names import HIDDEN, SIDECAR_SUFFIX
 

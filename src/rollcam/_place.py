@@ -8,6 +8,7 @@ what was meant, and finishes it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -21,10 +22,18 @@ from rollcam.encode.faststart import MediaFacts
 from rollcam.episode import Episode, scalars_of
 from rollcam.errors import SettingError, StoreError
 from rollcam.store import sidecar
-from rollcam.store.layout import NameTemplate, clean_name, replace_patiently, write_atomically
+from rollcam.store.layout import (
+    NameTemplate,
+    clean_name,
+    place_new,
+    replace_patiently,
+    write_atomically,
+)
 from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, taking
 
 logger = logging.getLogger("rollcam")
+
+_ATTEMPTS = 100
 
 Scratch = Callable[[str], Path]
 """Returns a path for an extension, on the right file system, that nobody else uses."""
@@ -93,38 +102,49 @@ def place(
     Raises:
         OSError: The disk is full, or gone. Then the film lies at its scratch path again.
     """
-    with contextlib.ExitStack() as stack:
-        name = _take_name(root, claim_id, parcel, stack)
-        episode = replace(parcel.episode, name=name, folder=root)
-        if parcel.media is None or parcel.medium is None:
-            _write_somehow(episode, scratch, make_room)
-            return episode
-        episode = with_media(episode, parcel.medium, parcel.media)
-        if parcel.columns:
-            episode = replace(episode, steps=name.rpartition("/")[2] + STEPS_SUFFIX)
-        announce(episode)
-        return _put(episode, parcel, scratch, make_room)
+    for _ in range(_ATTEMPTS):
+        with contextlib.ExitStack() as stack:
+            name = _take_name(root, claim_id, parcel, stack)
+            episode = replace(parcel.episode, name=name, folder=root)
+            if parcel.media is not None and parcel.medium is not None:
+                episode = with_media(episode, parcel.medium, parcel.media)
+                if parcel.columns:
+                    episode = replace(episode, steps=name.rpartition("/")[2] + STEPS_SUFFIX)
+            # The name was free, and is not any more: a foreign program, or another machine whose
+            # files this one's cache did not show yet.
+            with contextlib.suppress(FileExistsError):
+                return _put(episode, parcel, scratch, announce, make_room)
+    raise FileExistsError(errno.EEXIST, "whichever name is tried, others take it", name)
 
 
 def _put(
-    episode: Episode, parcel: Parcel, scratch: Scratch, make_room: Callable[[], None]
+    episode: Episode,
+    parcel: Parcel,
+    scratch: Scratch,
+    announce: Callable[[Episode], None],
+    make_room: Callable[[], None],
 ) -> Episode:
     """Rename the film to its name, then write columns and sidecar: all three, or none of them."""
     target = episode.media_path
-    assert target is not None
-    assert parcel.medium is not None
-    replace_patiently(scratch(parcel.medium.suffix), target)
+    if target is None or parcel.medium is None:
+        _somehow(lambda: write_sidecar(episode, scratch, is_new=True), make_room)
+        return episode
+    source = scratch(parcel.medium.suffix)
+    # A film in place whose journal does not know its name would be recovered a second time.
+    _somehow(lambda: announce(episode), make_room)
+    place_new(source, target)
+    placed = replace(episode, steps=None)
     try:
-        episode = write_columns(episode, parcel.columns, parcel.n_rows, scratch)
-        _write_somehow(episode, scratch, make_room)
+        placed = write_columns(episode, parcel.columns, parcel.n_rows, scratch)
+        _somehow(lambda: write_sidecar(placed, scratch, is_new=True), make_room)
     except BaseException:
-        if episode.steps_path is not None:
+        if placed.steps_path is not None:
             with contextlib.suppress(OSError):
-                episode.steps_path.unlink(missing_ok=True)
+                placed.steps_path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            replace_patiently(target, scratch(parcel.medium.suffix))
+            replace_patiently(target, source)
         raise
-    return episode
+    return placed
 
 
 def with_media(episode: Episode, medium: Medium, media: MediaFacts) -> Episode:
@@ -163,7 +183,9 @@ def write_columns(
         separators=(",", ":"),
     )
     try:
-        write_atomically(target, text.encode(), scratch(STEPS_SUFFIX))
+        write_atomically(target, text.encode(), scratch(STEPS_SUFFIX), is_new=True)
+    except FileExistsError:
+        raise
     except OSError as error:
         logger.warning("%s goes without its step columns: %s", episode.name, error)
         return replace(
@@ -172,23 +194,32 @@ def write_columns(
     return episode
 
 
-def write_sidecar(episode: Episode, scratch: Scratch) -> None:
+def write_sidecar(episode: Episode, scratch: Scratch, *, is_new: bool = False) -> None:
     """Write the sidecar, which makes the episode a fact.
 
+    Args:
+        episode: What it tells.
+        scratch: For the file while it is being written.
+        is_new: Nothing may lie there.
+
     Raises:
+        FileExistsError: Something does.
         OSError: The disk is full, or gone.
     """
     target = episode.sidecar_path
     assert target is not None
-    write_atomically(target, sidecar.to_json(episode).encode(), scratch(SIDECAR_SUFFIX))
+    data = sidecar.to_json(episode).encode()
+    write_atomically(target, data, scratch(SIDECAR_SUFFIX), is_new=is_new)
 
 
-def _write_somehow(episode: Episode, scratch: Scratch, make_room: Callable[[], None]) -> None:
+def _somehow(write: Callable[[], None], make_room: Callable[[], None]) -> None:
     try:
-        write_sidecar(episode, scratch)
+        write()
+    except FileExistsError:
+        raise
     except OSError:
         make_room()
-        write_sidecar(episode, scratch)
+        write()
 
 
 def _take_name(root: Path, claim_id: str, parcel: Parcel, stack: contextlib.ExitStack) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from rollcam.capture.keep import KeepPolicy, keep_all, rejected
 from rollcam.episode import Episode
+from rollcam.store.retention import over_budget
 
 
 def _owed_to_nobody(_episode: Episode) -> bool:
@@ -50,8 +51,7 @@ class Retention:
                 self._films.append(episode)
         due = {film.episode_id for film in self._due}
         self._films = [film for film in self._films if film.episode_id not in due]
-        self._due += self._over_budget()
-        return self.settled()
+        return self.settled() + self._over_budget(episode)
 
     def settled(self) -> list[Episode]:
         """Return the films that had to go and were still owed, and are not any more."""
@@ -60,15 +60,16 @@ class Retention:
         self._due = [film for film in self._due if film.episode_id not in going]
         return now
 
-    def _over_budget(self) -> list[Episode]:
+    def _over_budget(self, newest: Episode) -> list[Episode]:
         if self._max_bytes is None:
             return []
-        over = sum(map(size_of, self._films)) - self._max_bytes
-        losers = []
-        while over > 0 and len(self._films) > 1:
-            loser = self._films.pop(0)
-            losers.append(loser)
-            over -= size_of(loser)
+
+        def stays(film: Episode) -> bool:
+            return film.episode_id == newest.episode_id or self._is_owed(film)
+
+        losers = over_budget(self._films, self._max_bytes, spare=stays, size=size_of)
+        going = {film.episode_id for film in losers}
+        self._films = [film for film in self._films if film.episode_id not in going]
         return losers
 
 

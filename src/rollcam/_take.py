@@ -91,11 +91,18 @@ class Take:
         return grew.exists() or grew.with_suffix(FINISHED + medium.suffix).exists()
 
     def announce(self, episode: Episode) -> None:
-        """Write into the journal what is about to be put in place."""
-        if self.journal is not None:
-            # Without room for it, a kill in the next moment would leave a film without its facts.
-            with contextlib.suppress(OSError):
-                self.journal.write("commit", sidecar.as_dict(episode))
+        """Write into the journal what is about to be put in place.
+
+        Raises:
+            OSError: The disk is full, or gone.
+        """
+        if self.journal is None:
+            return
+        try:
+            self.journal.write("commit", sidecar.as_dict(episode))
+        except OSError:
+            # The rows are in memory, and the film is finished: where it goes counts more.
+            self.journal.begin_anew("commit", sidecar.as_dict(episode))
 
     def forget(self) -> None:
         """The film lies in its place, or is lost for good: nothing is left to recover."""

@@ -26,10 +26,9 @@ from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
 from rollcam.encode.timeline import Timeline, as_rate
 from rollcam.episode import Context, Episode, EpisodeCallback, Mode, OnError, OnFull, Writer
 from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning, SettingError
-from rollcam.recovery import recover
-from rollcam.store import catalog
+from rollcam.recovery import LivingRuns, recover
+from rollcam.store import files
 from rollcam.store.layout import Folder, NameTemplate
-from rollcam.store.names import living_runs
 
 if TYPE_CHECKING:
     from rollcam._outgoing import Publication
@@ -178,7 +177,7 @@ class Recorder(Camera):
         if own_folder is not None:
             _recover(own_folder, reporter, publication)
             if run_id is not None and max_bytes is not None and resume:
-                listing = catalog.list_episodes(own_folder.root)
+                listing = files.list_episodes(own_folder.root)
                 earlier = [e for e in listing.episodes if e.run_id == run_id and e.media]
         engine = Engine(
             own_folder,
@@ -305,8 +304,8 @@ class _Opening:
             return
         self._is_due = False
         try:
-            living = living_runs(self._folder.root, but=self._folder.claim.claim_id)
-            catalog.clear(self._folder.root, spare=living)
+            living = LivingRuns(self._folder.root, but=self._folder.claim.claim_id)
+            files.clear(self._folder.root, spare=living)
         except (RollcamError, OSError) as error:
             self._reporter.failed(type(error).__name__, error)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from tests import barcode
 
 

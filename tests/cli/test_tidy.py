@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from rollcam.store.layout import HIDDEN
 from tests.hammer import put
 

@@ -20,7 +20,7 @@ from rollcam import errors
 from rollcam.cli.main import cli
 from rollcam.encode.probe import probe
 from rollcam.episode import Episode, EpisodeStatus, Writer
-from rollcam.store import catalog, schema, sidecar
+from rollcam.store import catalog, files, schema, sidecar
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("sidecar-v1-*.meta.json"))
@@ -238,7 +238,7 @@ class TestReadme:
     @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
     def test_a_block_runs_and_films(self, block: str, tmp_path: Path) -> None:
         self.run(block, tmp_path)
-        listing = catalog.list_episodes(tmp_path)
+        listing = files.list_episodes(tmp_path)
         assert listing.episodes
         assert listing.problems == []
         for film in listing.episodes:

@@ -17,7 +17,7 @@ from gymnasium.wrappers import RecordVideo as GymnasiumRecordVideo
 from gymnasium.wrappers import RenderCollection, TimeLimit
 
 import rollcam
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from tests import barcode
 
 

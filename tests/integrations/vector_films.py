@@ -12,7 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 import rollcam
 from rollcam.integrations.vector import RecordVideo
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from tests import barcode
 from tests.envs import CountingEnv
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from rollcam.encode.cast_read import read_cast
-from rollcam.store.journal import SUFFIX
-from rollcam.store.layout import RESERVE
 from tests import barcode
 from tests.process.scripts import run
 
@@ -20,11 +18,13 @@ TRIALS = 8
 
 def the_partial(folder: Path, suffix: str = ".mp4") -> Path:
     """The one film in the making; nothing else may look like a film."""
-    found = [p for p in (folder / ".rollcam" / "partial").glob("*/*") if p.name != RESERVE]
-    growing, _journal = sorted(found, key=lambda path: path.suffix == SUFFIX)
-    assert growing.suffix == suffix
+    (growing,) = (folder / ".rollcam" / "partial").iterdir()
+    found, journal, reserve = sorted(
+        growing.iterdir(), key=lambda p: (p.suffix != suffix, p.suffix == "")
+    )
+    assert (found.suffix, journal.suffix, reserve.name) == (suffix, ".journal", "reserve")
     assert [path for path in folder.iterdir() if path.name != ".rollcam"] == []
-    return growing
+    return found
 
 
 @pytest.mark.parametrize("codec", ["h264", "vp9", "av1"])

@@ -22,7 +22,7 @@ from rollcam.publish.ledger import Ledger, State
 from rollcam.publish.line import Line
 from rollcam.publish.source import queue
 from rollcam.store import sidecar
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from tests.example_sink.example_sink import ShelfSink
 
 

@@ -13,7 +13,7 @@ from rollcam.encode.probe import probe
 from rollcam.errors import SettingError
 from rollcam.publish.ledger import State
 from rollcam.sinks.folder import FolderSink
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from tests.publish.rig import Rig, add_film, add_films, rig
 
 

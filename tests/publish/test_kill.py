@@ -19,7 +19,7 @@ import os, signal, sys, time
 from pathlib import Path
 from rollcam._outgoing import open_publisher
 from rollcam.publish.ledger import Ledger
-from rollcam.store.catalog import list_episodes
+from rollcam.store.files import list_episodes
 from example_sink import ShelfSink
 
 folder, shelf = Path(sys.argv[1]), Path(sys.argv[2])

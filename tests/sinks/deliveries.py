@@ -15,7 +15,7 @@ from typing import Any
 
 import rollcam
 from rollcam.publish.sink import Delivery
-from rollcam.store import catalog
+from rollcam.store import files
 from tests import barcode
 
 N_FRAMES = 30
@@ -38,7 +38,7 @@ def record(folder: Path, n: int = 1, *, first_step: int = 1000, **facts: Any) ->
                 picture = barcode.draw(index + 64 * number, 160, 120)
                 recorder.frame(picture, reward=None if index == 0 else 0.5 * (number + 1))
             recorder.end(truncated=True)
-    listing = catalog.list_episodes(folder)
+    listing = files.list_episodes(folder)
     assert not listing.problems
     episodes = sorted(listing.episodes, key=lambda episode: episode.episode_id)
     made = [episode for episode in episodes if episode.run_id == recorder.run_id]

@@ -11,7 +11,7 @@ import pytest
 
 from rollcam.episode import Episode, EpisodeStatus
 from rollcam.errors import EpisodeNotFound, RollcamWarning, StoreError
-from rollcam.store import catalog, sidecar
+from rollcam.store import catalog, files, sidecar
 from rollcam.store.layout import Folder
 from rollcam.store.names import HIDDEN
 
@@ -54,7 +54,7 @@ def add(root: Path) -> Add:
     return put
 
 
-def files(root: Path) -> list[str]:
+def lying(root: Path) -> list[str]:
     found = (path.relative_to(root) for path in root.rglob("*"))
     return sorted(path.as_posix() for path in found if path.parts[0] != HIDDEN)
 
@@ -62,7 +62,7 @@ def files(root: Path) -> list[str]:
 def clear_quietly(root: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        catalog.clear(root)
+        files.clear(root)
 
 
 class TestList:
@@ -71,27 +71,27 @@ class TestList:
         add("a", started_at="2026-11-21T10:00:01+00:00", episode_id="01B")
         add("b", started_at="2026-11-21T10:00:01+00:00", episode_id="01A")
         add("d")
-        assert [e.name for e in catalog.list_episodes(root).episodes] == ["d", "b", "a", "c"]
+        assert [e.name for e in files.list_episodes(root).episodes] == ["d", "b", "a", "c"]
 
     def test_what_was_written_is_what_is_read(self, root: Path, add: Add) -> None:
         added = [add("a", seed=1), add("deep/er/b", metadata={"x": [1]}), add("c", media=None)]
-        listing = catalog.list_episodes(root)
+        listing = files.list_episodes(root)
         assert listing.episodes == added
         assert listing.problems == []
-        assert catalog.list_episodes(str(root)).episodes == added
+        assert files.list_episodes(str(root)).episodes == added
 
     def test_folders_in_it(self, root: Path, add: Add) -> None:
         add("a/ep")
         add("b/ep")
-        listing = catalog.list_episodes(root)
+        listing = files.list_episodes(root)
         assert [e.name for e in listing.episodes] == ["a/ep", "b/ep"]
         assert {e.folder for e in listing.episodes} == {root}
-        assert [e.name for e in catalog.list_episodes(root / "b").episodes] == ["b/ep"]
+        assert [e.name for e in files.list_episodes(root / "b").episodes] == ["b/ep"]
 
     def test_a_folder_that_was_copied_elsewhere(self, root: Path, add: Add, tmp_path: Path) -> None:
         add("a/ep")
         shutil.copytree(root / "a", tmp_path / "copied")
-        (film,) = catalog.list_episodes(tmp_path / "copied").episodes
+        (film,) = files.list_episodes(tmp_path / "copied").episodes
         assert (film.folder, film.name) == (tmp_path / "copied", "ep")
         assert film.media_path == tmp_path / "copied" / "ep.mp4"
 
@@ -101,7 +101,7 @@ class TestList:
             shutil.copy(path, root)
         (root / "folder.meta.json").mkdir()
         add("ep")
-        listing = catalog.list_episodes(root)
+        listing = files.list_episodes(root)
         assert len(listing.episodes) == 4
         assert len(listing.problems) == len(foreign) + 1
         for path in (*foreign, root / "folder.meta.json"):
@@ -112,7 +112,7 @@ class TestList:
         for corner in (root / HIDDEN / "partial", root / "inner" / HIDDEN):
             corner.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / "ep.meta.json", corner)
-        assert len(catalog.list_episodes(root).episodes) == 1
+        assert len(files.list_episodes(root).episodes) == 1
 
     def test_a_folder_inside_a_folder_of_that_name(
         self, tmp_path: Path, add: Add, root: Path
@@ -120,16 +120,16 @@ class TestList:
         add("ep")
         inner = tmp_path / HIDDEN / "videos"
         shutil.copytree(root, inner)
-        assert len(catalog.list_episodes(inner).episodes) == 1
+        assert len(files.list_episodes(inner).episodes) == 1
 
     def test_nothing_in_it(self, tmp_path: Path) -> None:
-        assert catalog.list_episodes(tmp_path) == catalog.Listing()
+        assert files.list_episodes(tmp_path) == files.Listing()
 
     @pytest.mark.parametrize("name", ["none", "file"])
     def test_no_folder(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(StoreError, match="there is no folder"):
-            catalog.list_episodes(tmp_path / name)
+            files.list_episodes(tmp_path / name)
 
 
 class TestFind:
@@ -205,27 +205,27 @@ class TestDelete:
         film = add("a/ep")
         add("a/ep_2")
         (root / "a" / "ep.txt").write_bytes(b"mine")
-        catalog.delete(film)
-        assert files(root) == [
+        files.delete(film)
+        assert lying(root) == [
             "a",
             "a/ep.txt",
             "a/ep_2.meta.json",
             "a/ep_2.mp4",
             "a/ep_2.steps.json",
         ]
-        catalog.delete(film)
+        files.delete(film)
 
     def test_as_it_was_read(self, root: Path, add: Add) -> None:
         add("ep")
         add("lost", media=None)
-        for film in catalog.list_episodes(root).episodes:
-            catalog.delete(film)
-        assert files(root) == []
+        for film in files.list_episodes(root).episodes:
+            files.delete(film)
+        assert lying(root) == []
 
     def test_without_a_folder(self, root: Path, add: Add) -> None:
         add("ep")
-        catalog.delete(sidecar.from_json((root / "ep.meta.json").read_bytes()))
-        assert len(files(root)) == 3
+        files.delete(sidecar.from_json((root / "ep.meta.json").read_bytes()))
+        assert len(lying(root)) == 3
 
     def test_the_sidecar_goes_last(self, root: Path, add: Add) -> None:
         film = add("ep")
@@ -233,8 +233,8 @@ class TestDelete:
         film.steps_path.unlink()
         film.steps_path.mkdir()  # cannot be deleted as a file
         with pytest.raises(OSError, match="steps"):
-            catalog.delete(film)
-        assert files(root) == ["ep.meta.json", "ep.steps.json"]
+            files.delete(film)
+        assert lying(root) == ["ep.meta.json", "ep.steps.json"]
 
     @pytest.mark.parametrize("media", ["../mine.txt", "..", "inner/mine.txt", "", "."])
     def test_a_forged_sidecar_reaches_nothing_else(self, root: Path, add: Add, media: str) -> None:
@@ -244,10 +244,10 @@ class TestDelete:
         add("ep")
         forged = {**json.loads((root / "ep.meta.json").read_bytes()), "media": media}
         (root / "ep.meta.json").write_text(json.dumps(forged))
-        listing = catalog.list_episodes(root)
+        listing = files.list_episodes(root)
         assert (listing.episodes, len(listing.problems)) == ([], 1)
         with pytest.warns(RollcamWarning):
-            catalog.clear(root)
+            files.clear(root)
         assert (root.parent / "mine.txt").read_bytes() == b"mine"
         assert (root / "inner" / "mine.txt").read_bytes() == b"mine"
 
@@ -258,7 +258,7 @@ class TestClear:
             add(name)
         add("lost", media=None)
         clear_quietly(root)
-        assert files(root) == []
+        assert lying(root) == []
         assert (root / HIDDEN).is_dir()
         clear_quietly(root)
 
@@ -268,30 +268,30 @@ class TestClear:
         for name in mine:
             (root / name).write_bytes(b"mine")
         with pytest.warns(RollcamWarning, match=r"old\.meta\.json, old\.mp4") as caught:
-            catalog.clear(root)
+            files.clear(root)
         assert len(caught) == 1
-        assert files(root) == sorted(mine)
+        assert lying(root) == sorted(mine)
         assert all((root / name).read_bytes() == b"mine" for name in mine)
 
     def test_of_many_some_are_named(self, root: Path) -> None:
         for number in range(20):
             (root / f"file-{number:02d}").write_bytes(b"")
         with pytest.warns(RollcamWarning, match=r"file-00, .*file-09, \.\.\.$"):
-            catalog.clear(root)
+            files.clear(root)
 
     def test_in_inner_folders(self, root: Path, add: Add) -> None:
         add("a/b/ep")
         (root / "a" / "mine.txt").write_bytes(b"mine")
         with pytest.warns(RollcamWarning):
-            catalog.clear(root)
-        assert [name for name in files(root) if (root / name).is_file()] == ["a/mine.txt"]
+            files.clear(root)
+        assert [name for name in lying(root) if (root / name).is_file()] == ["a/mine.txt"]
 
     def test_inner_folders_that_are_left_empty(self, root: Path, add: Add) -> None:
         add("a/b/ep")
         add("a/ep")
         clear_quietly(root)
-        assert files(root) == []
+        assert lying(root) == []
 
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="there is no folder"):
-            catalog.clear(tmp_path / "none")
+            files.clear(tmp_path / "none")

@@ -23,7 +23,8 @@ from rollcam.errors import (
     StoreError,
     UsageError,
 )
-from rollcam.store.catalog import Catalog, find_episode, list_episodes
+from rollcam.store.catalog import Catalog, find_episode
+from rollcam.store.files import list_episodes
 from rollcam.store.layout import HIDDEN
 from tests.hammer import put
 
@@ -200,7 +201,6 @@ class TestSelect:
             ({"text": "  "}, "a b inner/c d e"),
             ({"env_id": "CartPole-v1", "mode": "train"}, "a"),
         ],
-        ids=str,
     )
     def test_filters(self, catalog: Catalog, asked: dict[str, Any], expected: str) -> None:
         assert names(catalog.select(**asked)) == expected.split()
@@ -222,7 +222,6 @@ class TestSelect:
             ("seed", "a b inner/c d e"),
             ([], "a b inner/c d e"),
         ],
-        ids=str,
     )
     def test_order(self, catalog: Catalog, sort: Any, expected: str) -> None:
         assert names(catalog.select(sort=sort)) == expected.split()
@@ -265,7 +264,6 @@ class TestSelect:
             {"limit": 2.5},
             {"offset": "1"},
         ],
-        ids=str,
     )
     def test_what_cannot_be_asked(self, catalog: Catalog, asked: dict[str, Any]) -> None:
         with pytest.raises(SettingError):

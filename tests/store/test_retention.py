@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from rollcam.episode import Episode, EpisodeStatus
 from rollcam.errors import SettingError
-from rollcam.store.catalog import Catalog, list_episodes
+from rollcam.store.catalog import Catalog
+from rollcam.store.files import list_episodes
 from rollcam.store.layout import HIDDEN
 from rollcam.store.retention import Rules, over_budget, prune
 from tests.hammer import put

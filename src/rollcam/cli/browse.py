@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from rollcam.cli import HELP
+from rollcam.cli.opening import opened
 from rollcam.episode import Episode, EpisodeStatus, Kind, Mode
 
 if TYPE_CHECKING:
@@ -97,12 +98,10 @@ def ls(
     **choices: Sequence[str],
 ) -> None:
     """List the episodes in DIR, oldest first."""
-    from rollcam.store.catalog import Catalog
-
     column = _COLUMNS.get(sort, sort)
     order = f"-{column}" if reverse else column
     where.update({name: list(chosen) for name, chosen in choices.items() if chosen})
-    with Catalog(folder) as catalog:
+    with opened(folder) as catalog:
         episodes = catalog.select(where=where, text=text, sort=order, limit=limit)
         n_all = len(catalog)
         problems = catalog.problems
@@ -128,9 +127,7 @@ def show(folder: Path, episode: str, as_json: bool) -> None:
     """Show all that is known of one EPISODE in DIR: its name, its id, or the beginning of that."""
     from rich.table import Table
 
-    from rollcam.store.catalog import Catalog
-
-    with Catalog(folder) as catalog:
+    with opened(folder) as catalog:
         found = catalog.get(episode)
     facts = _as_dict(found)
     if as_json:

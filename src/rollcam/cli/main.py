@@ -24,6 +24,7 @@ _VERBS = {
     "show": "rollcam.cli.browse",
     "status": "rollcam.cli.publish",
     "transcode": "rollcam.cli.media",
+    "wandb-verify": "rollcam.cli.wandb",
 }
 
 
@@ -38,7 +39,8 @@ class LazyGroup(click.Group):
         """Return a verb, or `None` when there is none of that name."""
         if cmd_name not in _VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(_VERBS[cmd_name]), cmd_name)
+        module = importlib.import_module(_VERBS[cmd_name])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

@@ -14,6 +14,7 @@ import click
 
 from rollcam.cli import HELP
 from rollcam.cli.browse import folder_argument, print_renderable, printable
+from rollcam.cli.opening import opened
 
 if TYPE_CHECKING:
     from rollcam.publish.ledger import Entry, Ledger
@@ -151,8 +152,9 @@ def _deliver(folder: Path, sink: Sink, mb_per_minute: float | None) -> _Outcome:
     from rollcam.publish.drain import drain
     from rollcam.publish.ledger import State
     from rollcam.publish.line import Line
-    from rollcam.store.catalog import list_episodes
+    from rollcam.store.files import list_episodes
 
+    opened(folder).close()
     ledger, listing = _ledger(folder), list_episodes(folder)
     line = Line(
         ledger, sink, Outgoing(folder.resolve()), lock_folder=ledger.path.parent / "publish",
@@ -221,7 +223,7 @@ def _print_plan(folder: Path, place: str, given: dict[str, str]) -> None:
     """Say what would be sent. No sink is made: to make one may open a run."""
     from rollcam.publish.ledger import State
     from rollcam.publish.source import is_finished
-    from rollcam.store.catalog import list_episodes
+    from rollcam.store.files import list_episodes
 
     episodes = list_episodes(folder).episodes
     ledger = _ledger(folder)

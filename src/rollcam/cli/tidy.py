@@ -10,7 +10,7 @@ import click
 
 from rollcam.cli import HELP
 from rollcam.cli.browse import episode_table, folder_argument, print_renderable
-from rollcam.episode import Episode
+from rollcam.cli.opening import in_use, opened
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
@@ -20,9 +20,7 @@ _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECA
 @folder_argument
 def reindex(folder: Path) -> None:
     """Build the index of DIR anew from its sidecars; nothing else is touched."""
-    from rollcam.store.catalog import Catalog
-
-    with Catalog(folder) as catalog:
+    with opened(folder) as catalog:
         catalog.reindex()
         n_problems = len(catalog.problems)
         click.echo(f"{len(catalog)} episodes in {folder} indexed, {n_problems} not readable")
@@ -61,12 +59,11 @@ def prune(folder: Path, dry_run: bool, yes: bool, **told: Any) -> None:
     Only files that a sidecar of Rollcam's names are deleted, the film first and the sidecar last.
     What a living process records, or a sink is still owed, stays.
     """
-    from rollcam.store.catalog import Catalog
     from rollcam.store.retention import Rules
 
-    rules = Rules(**told)
-    with Catalog(folder) as catalog:
-        going = catalog.to_prune(rules, spare=_spare)
+    rules, spare = Rules(**told), in_use(folder)
+    with opened(folder) as catalog:
+        going = catalog.to_prune(rules, spare=spare)
         if not going:
             click.echo(f"nothing to delete in {folder}")
             return
@@ -77,12 +74,7 @@ def prune(folder: Path, dry_run: bool, yes: bool, **told: Any) -> None:
             return
         if not yes:
             click.confirm("Delete them?", abort=True)
-        gone = catalog.remove(going, spare=_spare)
+        gone = catalog.remove(going, spare=spare)
     click.echo(f"{len(gone)} episodes deleted")
     if len(gone) < len(going):
         click.echo(f"{len(going) - len(gone)} changed or came into use meanwhile, and stay")
-
-
-def _spare(episode: Episode) -> bool:
-    """Return whether an episode must stay, whatever the rules say."""
-    return False

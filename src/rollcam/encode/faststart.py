@@ -103,6 +103,19 @@ def finish_film(
     return MediaFacts(head.width, head.height, len(samples), length_s, size, digest, last_s)
 
 
+def has_samples(partial: Path) -> bool:
+    """Whether a film that grows or grew holds a whole picture.
+
+    Raises:
+        MediaError: It has no head that says how to read it.
+    """
+    with open(partial, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return next(_samples(data, _head(data, partial).size), None) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Head:
     size: int

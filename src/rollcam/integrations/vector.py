@@ -20,8 +20,8 @@ from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
 from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
-from rollcam.store.catalog import clear
-from rollcam.store.names import living_runs
+from rollcam.recovery import LivingRuns
+from rollcam.store.files import clear
 
 require("gymnasium", extra="gymnasium")
 
@@ -400,7 +400,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             # Here and now: later, a child would clear what another has filmed.
             folder = Path(self.video_folder)
             folder.mkdir(parents=True, exist_ok=True)
-            clear(folder, spare=living_runs(folder, but=None))
+            clear(folder, spare=LivingRuns(folder))
         recorder = {**settings, "resume": True, "run_id": str(ULID())}
         return InWorkers(Children(base, indices), recorder, plan, context, self.autoreset_mode.name)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from rollcam.episode import Episode
 from rollcam.errors import (
     EpisodeNotFound,
-    RollcamWarning,
     SettingError,
     SidecarError,
     StoreError,
@@ -22,25 +20,12 @@ from rollcam.errors import (
 )
 from rollcam.store import sidecar
 from rollcam.store.columns import COLUMNS, Query, as_told, record_of
+from rollcam.store.files import SUFFIXES, delete, list_episodes, own_files
 from rollcam.store.index import Index, Row
-from rollcam.store.names import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
 from rollcam.store.retention import Rules, prune
 from rollcam.store.scan import stamp_of
 
-_SUFFIXES = (SIDECAR_SUFFIX, STEPS_SUFFIX, *MEDIA_SUFFIXES)
-
-
 _N_ROUNDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What a folder holds."""
-
-    episodes: list[Episode] = field(default_factory=list)
-    """Oldest first."""
-    problems: list[SidecarError] = field(default_factory=list)
-    """One for each sidecar that could not be read: foreign, broken, or newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +42,6 @@ class Changes:
     """The `episode_id` of each that is gone."""
 
 
-def list_episodes(folder: str | Path) -> Listing:
-    """List the episodes of a folder and of the folders in it.
-
-    Raises:
-        StoreError: There is no such folder.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise StoreError(f"there is no folder {str(folder)!r}")
-    listing = Listing()
-    for path in _sidecars(root):
-        try:
-            listing.episodes.append(sidecar.read(path))
-        except SidecarError as error:
-            listing.problems.append(error)
-    listing.episodes.sort(key=lambda episode: (episode.started_at or "", episode.episode_id))
-    return listing
-
-
 def find_episode(folder: str | Path, wanted: str) -> Episode:
     """Return the episode of that name, id, or unique beginning of an id.
 
@@ -88,7 +54,7 @@ def find_episode(folder: str | Path, wanted: str) -> Episode:
         StoreError: There is no such folder.
     """
     episodes = list_episodes(folder).episodes
-    stems = {wanted, *(wanted.removesuffix(suffix) for suffix in _SUFFIXES)} - {""}
+    stems = {wanted, *(wanted.removesuffix(suffix) for suffix in SUFFIXES)} - {""}
     found = [e for e in episodes if e.name == wanted]
     found = found or [e for e in episodes if not stems.isdisjoint((e.name, e.episode_id))]
     found = found or [e for e in episodes if e.name.rpartition("/")[2] in stems]
@@ -303,8 +269,8 @@ class Catalog:
         """Take in what happened in the folder since; return the `generation`.
 
         New and removed sidecars are always found. One that was rewritten in place is found at once
-        in folders of up to 30,000 episodes, and in larger ones within a few calls, or when it is
-        about to be given out.
+        in folders of up to 30,000 episodes; in larger ones when it is about to be given out, or
+        in the course of further calls, 5,000 episodes each.
 
         Args:
             all_of_it: Ask the disk about every single sidecar, however many there are.
@@ -363,7 +329,7 @@ class Catalog:
 
     def size_on_disk(self, episode: Episode) -> int:
         """Return how many bytes an episode's own files take, whatever its sidecar says."""
-        return sum(_size(path) for path in _own_files(episode))
+        return sum(_size(path) for path in own_files(episode))
 
     def reindex(self) -> None:
         """Build the index anew from the sidecars."""
@@ -444,7 +410,7 @@ class Catalog:
             return None
 
     def _named(self, wanted: str) -> list[Episode]:
-        stems = sorted({wanted, *(wanted.removesuffix(suffix) for suffix in _SUFFIXES)} - {""})
+        stems = sorted({wanted, *(wanted.removesuffix(suffix) for suffix in SUFFIXES)} - {""})
         if not stems:
             return []
         marks = ", ".join("?" * len(stems))
@@ -480,65 +446,8 @@ def _any(episode: Episode) -> bool:
     return True
 
 
-def delete(episode: Episode) -> None:
-    """Delete an episode's files: media first, the sidecar last, so that a crash leaves no orphan."""
-    for path in _own_files(episode):
-        path.unlink(missing_ok=True)
-
-
-def _own_files(episode: Episode) -> list[Path]:
-    stem = episode.name.rpartition("/")[2]
-    own = {stem + suffix for suffix in _SUFFIXES}
-    files = (episode.media_path, episode.steps_path, episode.sidecar_path)
-    # A sidecar from elsewhere may name any file: only those that bear its own name are its own.
-    return [path for path in files if path is not None and path.name in own]
-
-
 def _size(path: Path) -> int:
     try:
         return path.lstat().st_size
     except OSError:
         return 0
-
-
-def clear(folder: Path, *, spare: Container[str] = ()) -> None:
-    """Delete what Rollcam recorded in a folder; name in a warning what was left alone.
-
-    Args:
-        folder: The recordings folder.
-        spare: Runs (`run_id`) whose films stay.
-    """
-    for episode in list_episodes(folder).episodes:
-        if episode.run_id in spare:
-            continue
-        delete(episode)
-        _remove_empty_folders(folder, episode.name)
-    spared = {f"{e.name.partition('/')[0]}" for e in list_episodes(folder).episodes}
-    left = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.name != HIDDEN and path.name.partition(".")[0] not in spared
-    )
-    if left:
-        shown = ", ".join(left[:10]) + (", ..." if len(left) > 10 else "")
-        warnings.warn(
-            f"resume=False cleared {folder}, and left alone what no sidecar of Rollcam's names: "
-            f"{shown}",
-            RollcamWarning,
-            stacklevel=4,
-        )
-
-
-def _remove_empty_folders(root: Path, name: str) -> None:
-    """Remove the folders that a name brought along, as far as nothing lies in them."""
-    for folder in [root / part for part in Path(name).parents if part.name]:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-
-
-def _sidecars(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob(f"*{SIDECAR_SUFFIX}")):
-        if HIDDEN not in path.relative_to(root).parts:
-            yield path

@@ -138,7 +138,8 @@ def record_of(episode: Episode) -> dict[str, Any]:
         record.update(_scalars("writer", parts))
     for name in _MAPS:
         record.update(_scalars(name, getattr(episode, name) or {}))
-    return record
+    # Half a character, which JSON can say, is no text to others.
+    return {storable(k): storable(v) if isinstance(v, str) else v for k, v in record.items()}
 
 
 def storable(value: Any) -> Any:

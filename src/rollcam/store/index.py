@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from rollcam.episode import Episode
 from rollcam.errors import SidecarError, StoreError
@@ -38,8 +38,9 @@ _UPSERT = (
     " THEN generation ELSE excluded.generation END, "
     + ", ".join(f"{n} = excluded.{n}" for n in _NAMES if n not in ("path", "generation"))
 )
+_INSERT = f"INSERT INTO episode (id, {', '.join(_NAMES)}) VALUES (?{', ?' * len(_NAMES)})"
 _NOTHING = (None,) * len(COLUMNS)
-_WORDS = "INSERT OR REPLACE INTO words SELECT id, ?, ? FROM episode WHERE path = ?"
+_MERGE_WORDS = "INSERT OR REPLACE INTO words SELECT id, ?, ? FROM episode WHERE path = ?"
 
 # What SQLite says of a file that cannot be used now, though nothing is wrong with its content:
 # BUSY, LOCKED, PERM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL.
@@ -305,21 +306,20 @@ class Index:
         try:
             db.execute("UPDATE state SET generation = generation + 1")
             generation, _ = _state(db)
+            db.execute("SAVEPOINT batch")
+            # Twice as quick, where nobody else can have noted them meanwhile.
+            are_new = self._seen == generation - 1 and not any(r.path in self._scan for r in rows)
+            put = _insert if are_new else _merge
             try:
-                _insert(db, rows, generation, as_is=True)
-            except (UnicodeEncodeError, OverflowError):
-                # Half a character, or a number of more than 64 bits, in one of them.
-                _insert(db, rows, generation, as_is=False)
+                put(db, rows, generation, lambda values: values)
+            except (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError):
+                # Half a character, or a number of more than 64 bits, in one; or it is there after all.
+                db.execute("ROLLBACK TO batch")
+                _merge(db, rows, generation, lambda values: list(map(columns.storable, values)))
             self._note_keys(db, rows)
-            # What came back meanwhile may have been read by somebody else.
-            db.executemany(
-                "DELETE FROM episode WHERE path = ?",
-                [
-                    (os.fsencode(path),)
-                    for path in removed
-                    if not os.path.lexists(self._root / path)
-                ],
-            )
+            gone = [path for path in removed if not os.path.lexists(self._root / path)]
+            paths = [(os.fsencode(path),) for path in gone]
+            db.executemany("DELETE FROM episode WHERE path = ?", paths)
             _trim(db)
             db.execute("COMMIT")
         except BaseException:
@@ -328,8 +328,10 @@ class Index:
             raise
         for row in rows:
             self._scan.know(row.path, row.stamp)
-        for path in removed:
+        for path in gone:
             self._scan.forget(path)
+        for path in set(removed).difference(gone):  # it came back meanwhile
+            self._scan.know(path, None)
         # Another process's transactions in between have still to be learned.
         if self._seen == generation - 1:
             self._seen = generation
@@ -361,22 +363,37 @@ class _Read:
 
     def values(self, generation: int) -> tuple[Any, ...]:
         facts = _NOTHING if self.episode is None else columns.values_of(self.episode)
-        return (os.fsencode(self.path), self.stamp, self.crc, generation, self.problem, *facts)
+        return (self.stored_path, self.stamp, self.crc, generation, self.problem, *facts)
 
-    def words(self) -> tuple[str, str, bytes]:
-        path = os.fsencode(self.path)
+    def words(self) -> tuple[str, str]:
         if self.episode is None:
-            return "{}", "", path
+            return "{}", ""
         facts = columns.facts_text(columns.facts_of(self.episode))
-        return facts, columns.search_text(self.episode), path
+        return facts, columns.search_text(self.episode)
+
+    @property
+    def stored_path(self) -> bytes:
+        return os.fsencode(self.path)
 
 
-def _insert(db: sqlite3.Connection, rows: list[_Read], generation: int, *, as_is: bool) -> None:
-    for sql, values in (
-        (_UPSERT, (row.values(generation) for row in rows)),
-        (_WORDS, (row.words() for row in rows)),
-    ):
-        db.executemany(sql, values if as_is else (list(map(columns.storable, v)) for v in values))
+_Storable: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+def _insert(
+    db: sqlite3.Connection, rows: list[_Read], generation: int, storable: _Storable
+) -> None:
+    """Put in sidecars that are not there yet."""
+    (last,) = db.execute("SELECT COALESCE(MAX(id), 0) FROM episode").fetchone()
+    numbered = list(enumerate(rows, last + 1))
+    db.executemany(_INSERT, ([n, *storable(row.values(generation))] for n, row in numbered))
+    words = ([n, *storable(row.words())] for n, row in numbered)
+    db.executemany("INSERT INTO words VALUES (?, ?, ?)", words)
+
+
+def _merge(db: sqlite3.Connection, rows: list[_Read], generation: int, storable: _Storable) -> None:
+    """Put in sidecars, over those that are there."""
+    db.executemany(_UPSERT, (storable(row.values(generation)) for row in rows))
+    db.executemany(_MERGE_WORDS, ([*storable(row.words()), row.stored_path] for row in rows))
 
 
 def _state(db: sqlite3.Connection) -> tuple[int, int]:

@@ -9,14 +9,18 @@ One JSON value to a line, unbuffered, so that it is with the system when `write`
     {"end": {...}}      how the episode ended
     {"commit": {...}}   the whole sidecar, before the film gets its name
 
-A kill leaves at most one torn line, the last. Version 1; only the process that recovers reads it,
-but that may be a newer Rollcam.
+A kill leaves at most one torn line, the last, and a full disk one in between. Version 1; only the
+process that recovers reads it, but that may be an older or a newer Rollcam. What is not understood is
+passed over: a film is worth more than what is known of it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping
+import reprlib
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -26,6 +30,10 @@ from rollcam.store.sidecar import as_json
 
 VERSION = 1
 SUFFIX = ".journal"
+
+_MAX_LINE_BYTES = 64 * 2**20
+_MAX_BYTES = 2**30
+"""What is longer was not written by us."""
 
 Lines: TypeAlias = list[tuple[str, Mapping[str, Any]]]
 """Kinds and values, oldest first."""
@@ -44,9 +52,11 @@ class Journal:
 
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
         self.path = path
+        self._head = {"version": VERSION, **head}
+        self._is_torn = False
         self._file: BinaryIO | None = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
         try:
-            self.write("head", {"version": VERSION, **head})
+            self.write("head", self._head)
         except BaseException:
             self.close()
             raise
@@ -68,9 +78,25 @@ class Journal:
         if self._file is None or not lines:
             return
         text = "".join(as_json({kind: value}) + "\n" for kind, value in lines)
-        view = memoryview(text.encode())
+        # Behind half a line that a full disk left, a new one begins on a line of its own.
+        view = memoryview((b"\n" if self._is_torn else b"") + text.encode())
+        self._is_torn = True
         while view:
             view = view[self._file.write(view) :]
+        self._is_torn = False
+
+    def begin_anew(self, kind: str, value: Mapping[str, Any]) -> None:
+        """Put the head and one line in place of everything: on a full disk that makes room.
+
+        Raises:
+            OSError: There is none all the same, or the disk is gone.
+        """
+        if self._file is None:
+            return
+        self._file.seek(0)
+        self._file.truncate()
+        self._is_torn = False
+        self.write_all([("head", self._head), (kind, value)])
 
     def close(self) -> None:
         """Close the file. May be called twice."""
@@ -103,32 +129,58 @@ class Journalled:
 
 
 def read_journal(path: Path) -> Journalled:
-    """Read a journal as far as it goes.
+    """Read a journal as far as it can be understood.
+
+    Returns:
+        What it tells: nothing, where it is none.
 
     Raises:
-        SidecarError: It does not even hold a head, or is of a newer version.
+        SidecarError: A newer Rollcam wrote it.
         OSError: It cannot be read.
     """
-    lines = [_parsed(line) for line in path.read_bytes().split(b"\n")]
-    values = [line for line in lines if line]
-    head = values[0].get("head") if values else None
-    if not isinstance(head, dict) or not isinstance(head.get("version"), int):
-        raise SidecarError(f"{path} is no journal of a film")
-    if head["version"] > VERSION:
-        raise SidecarError(
-            f"{path} is a journal of version {head['version']}, and this Rollcam reads up to "
-            f"{VERSION}; update it with: pip install -U rollcam"
-        )
-    told = Journalled(head)
-    for line in values[1:]:
-        for kind, value in line.items():
+    told = Journalled({})
+    for number, line in enumerate(_lines(path)):
+        for kind, value in (_parsed(line) or {}).items():
             if not isinstance(value, dict):
                 continue
-            if kind == "row":
+            if kind == "head" and number == 0:
+                _check_version(path, value.get("version"))
+                told.head = value
+            elif kind == "row":
                 told.rows.append(value)
             elif kind in ("medium", "context", "end", "commit"):
                 setattr(told, kind, value)
     return told
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """Return what a journal's first line says; nothing, where it says nothing.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    for line in _lines(path):
+        head = (_parsed(line) or {}).get("head")
+        return head if isinstance(head, dict) else {}
+    return {}
+
+
+def _check_version(path: Path, version: Any) -> None:
+    if isinstance(version, int) and version > VERSION:
+        raise SidecarError(
+            f"{path} is a journal of version {reprlib.repr(version)}, and this Rollcam reads up to "
+            f"{VERSION}; update it with: pip install -U rollcam"
+        )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe would be to wait for ever
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    n_bytes = 0
+    with open(path, "rb") as file:
+        while (line := file.readline(_MAX_LINE_BYTES)) and n_bytes < _MAX_BYTES:
+            n_bytes += len(line)
+            yield line
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import string
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _RESERVED = re.compile(
 _LONG_SPEC = re.compile(r"[0-9]{3,}")
 _MAX_PART = 180
 _RESERVE_BYTES = 16 * 1024
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""What file systems say that have no hard links."""
 RESERVE = "reserve"
 """File of zeros beside the growing films: room for the sidecar that says that the disk was full."""
 
@@ -173,7 +176,8 @@ class Folder:
         self.spend_reserve()
         with contextlib.suppress(OSError):
             self.growing.rmdir()
-        self.claim.release(keep=keep)
+        # What could not be removed needs a claim that says whose it was.
+        self.claim.release(keep=keep or self.growing.is_dir())
 
     def partial(self, episode_id: str, suffix: str) -> Path:
         """Return where the film of an episode grows."""
@@ -205,22 +209,28 @@ class Folder:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def write_atomically(target: Path, data: bytes, scratch: Path) -> None:
+def write_atomically(target: Path, data: bytes, scratch: Path, *, is_new: bool = False) -> None:
     """Write a file so that it appears complete, or not at all.
 
     Args:
-        target: The file; replaced if it exists.
+        target: The file.
         data: Its content.
         scratch: A path on the same file system that nobody else uses.
+        is_new: Nothing may lie there; otherwise it is replaced.
+
+    Raises:
+        FileExistsError: Something lies there that may not.
+        OSError: The disk is full, or gone.
     """
     try:
         with open(scratch, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        replace_patiently(scratch, target)
+        (place_new if is_new else replace_patiently)(scratch, target)
     except BaseException:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
         raise
 
 
@@ -228,17 +238,54 @@ def replace_patiently(source: Path, target: Path, *, attempts: int = 40) -> None
     """Rename over a file; on Windows again, while a reader or a scanner has it open.
 
     Args:
-        source: The file; removed when the rename fails for good.
+        source: The file; stays where it is when the rename fails for good.
         target: Its new name; a file there is replaced.
         attempts: Tries on Windows, 50 ms apart.
     """
+    _patiently(lambda: os.replace(source, target), attempts)
+
+
+def place_new(source: Path, target: Path, *, attempts: int = 40) -> None:
+    """Rename a file to a name that nobody has; decided by the file system, in one step.
+
+    To look first and rename then would overwrite what came in between, or what the cache of a
+    network file system does not know of yet.
+
+    Args:
+        source: The file; stays where it is when that fails.
+        target: Its new name.
+        attempts: Tries on Windows, 50 ms apart.
+
+    Raises:
+        FileExistsError: Something lies there.
+        OSError: The disk is full, or gone.
+    """
+    if os.name == "nt":  # where a rename never replaces anything
+        _patiently(lambda: os.rename(source, target), attempts)
+        return
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "something lies there", str(target)) from None
+        os.rename(source, target)
+        return
+    # Both names are those of one file now; that the old one stays for a while harms nothing.
+    with contextlib.suppress(OSError):
+        source.unlink()
+
+
+def _patiently(rename: Callable[[], None], attempts: int) -> None:
     for attempt in range(attempts):
         try:
-            os.replace(source, target)
+            rename()
             return
         except OSError as error:
             is_held = os.name == "nt" and isinstance(error, PermissionError)
             if not is_held or attempt == attempts - 1:
-                source.unlink(missing_ok=True)
                 raise
             threading.Event().wait(0.05)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from ulid import ULID
 
 from rollcam.errors import StoreError
-from rollcam.store.claim import Standing, claim_ids, looking_after, owner_of, standing_of
+from rollcam.store.claim import Standing, looking_after
 
 HIDDEN = ".rollcam"
 """Our own corner of a recordings folder."""
@@ -21,6 +23,8 @@ STEPS_SUFFIX = ".steps.json"
 MEDIA_SUFFIXES = (".mp4", ".cast", ".json")
 ALL_SUFFIXES = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
 
+_MARK = ".name"
+_MAX_MARK_BYTES = 100
 _MAX_REFUSALS = 1000
 _NAME_ERRORS = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL)
 
@@ -33,23 +37,6 @@ def partials_of(root: Path) -> Path:
 def claims_of(root: Path) -> Path:
     """Return where claims lie: those of processes, and those on names."""
     return root / HIDDEN / "claims"
-
-
-def living_runs(root: Path, *, but: str | None = None) -> set[str]:
-    """Return the runs that somebody writes, or may write: all but those that are surely dead.
-
-    Args:
-        root: The recordings folder.
-        but: A claim that does not count.
-    """
-    claims = claims_of(root)
-    living = set()
-    for claim_id in claim_ids(claims):
-        owner = owner_of(claims, claim_id)
-        is_counted = owner is not None and claim_id != but
-        if owner is not None and is_counted and standing_of(claims, claim_id) != Standing.DEAD:
-            living.add(owner.run_id)
-    return living
 
 
 @contextlib.contextmanager
@@ -68,15 +55,45 @@ def taking(root: Path, wanted: str, claim_id: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        mark.unlink(missing_ok=True)
+        # What was put in place stays; a mark that cannot be removed costs the next one a suffix.
+        with contextlib.suppress(OSError):
+            mark.unlink(missing_ok=True)
 
 
 def forget_names(root: Path, claim_id: str) -> None:
     """Set free the names that a dead process was about to use; called within `looking_after`."""
-    for mark in claims_of(root).glob("*.name"):
+    claims = claims_of(root)
+    for scratch in list_files(claims, f"{claim_id}.", ".tmp"):
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+    for mark in list_files(claims, "", _MARK):
         with contextlib.suppress(OSError):
             if _holder(mark) == claim_id:
                 mark.unlink(missing_ok=True)
+
+
+def has_marked(root: Path, name: str, claim_id: str) -> bool:
+    """Whether a process has the mark on a name, or died with it: nobody else put files there."""
+    return _holder(claims_of(root) / mark_name(name)) == claim_id
+
+
+def list_files(folder: Path, start: str, end: str) -> list[Path]:
+    """Return the files of a folder whose names start and end so; none where there is no folder."""
+    try:
+        paths = list(folder.iterdir())
+    except OSError:
+        return []
+    return [path for path in paths if path.name.startswith(start) and path.name.endswith(end)]
+
+
+def mark_name(name: str) -> str:
+    """Return the name of the file that marks a name as taken.
+
+    Of fixed length, and the same for names that some file system takes for the same: those that
+    differ in upper and lower case, or in how an accent is coded.
+    """
+    same = unicodedata.normalize("NFKC", name).casefold()
+    return hashlib.sha256(same.encode("utf-8", "surrogatepass")).hexdigest()[:32] + _MARK
 
 
 def _take(root: Path, wanted: str, claim_id: str) -> tuple[str, Path]:
@@ -92,8 +109,11 @@ def _take(root: Path, wanted: str, claim_id: str) -> tuple[str, Path]:
     attempt = 1
     while True:
         name = wanted if attempt == 1 else f"{wanted}_{attempt}"
-        mark = claims / f"{quote(name, safe='')[-200:]}.name"
+        mark = claims / mark_name(name)
         try:
+            if is_taken(root, name):  # seen at once, without a mark
+                attempt += 1
+                continue
             _make_mark(mark, claim_id)
         except FileExistsError:
             if not _set_free(claims, mark):
@@ -105,15 +125,21 @@ def _take(root: Path, wanted: str, claim_id: str) -> tuple[str, Path]:
             if os.name != "nt" or n_refusals > _MAX_REFUSALS:
                 raise
             continue
-        if not any(os.path.lexists(f"{root / name}{suffix}") for suffix in ALL_SUFFIXES):
+        # Again, now that nobody else takes it.
+        if not is_taken(root, name):
             return name, mark
         mark.unlink(missing_ok=True)
         attempt += 1
 
 
+def is_taken(root: Path, name: str) -> bool:
+    """Whether any file of that name lies there."""
+    return any(os.path.lexists(f"{root / name}{suffix}") for suffix in ALL_SUFFIXES)
+
+
 def _make_mark(mark: Path, claim_id: str) -> None:
     """Make the file with its content in one step, so that nobody ever finds it empty."""
-    scratch = mark.with_name(f"{ULID()}.tmp")
+    scratch = mark.with_name(f"{claim_id}.{ULID()}.tmp")
     scratch.write_text(claim_id)
     try:
         os.link(scratch, mark)
@@ -141,6 +167,9 @@ def _set_free(claims: Path, mark: Path) -> bool:
 
 def _holder(mark: Path) -> str | None:
     try:
-        return mark.read_text(encoding="ascii")[:100] or None
+        status = mark.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_MARK_BYTES:
+            return None
+        return mark.read_text(encoding="ascii") or None
     except (OSError, UnicodeDecodeError):
         return None

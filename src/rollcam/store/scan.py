@@ -12,7 +12,7 @@ from rollcam.store.names import HIDDEN, SIDECAR_SUFFIX
 EXACT = 30_000
 """Up to so many sidecars, each look asks the disk about every one (3 µs each)."""
 
-SLICE = 10_000
+SLICE = 5_000
 """Above that, one look asks about so many of them, the next look about the next ones."""
 
 YOUNG_NS = 2_000_000_000
@@ -71,6 +71,11 @@ class Scan:
 
     def __len__(self) -> int:
         return sum(len(directory.sidecars) for directory in self._known.values())
+
+    def __contains__(self, path: str) -> bool:
+        head, _, name = path.rpartition("/")
+        directory = self._known.get(head)
+        return directory is not None and name in directory.sidecars
 
     def know(self, path: str, stamp: int | None) -> None:
         """Note a sidecar that has been read; with `None`, the next look names it again."""

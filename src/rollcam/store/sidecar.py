@@ -105,26 +105,12 @@ def from_json(text: str | bytes, *, where: Path | None = None) -> Episode:
     Raises:
         SidecarError: It is no JSON, no sidecar of Rollcam's, broken, or of a newer version.
     """
-    label = str(where) if where else "the sidecar"
+    label = where or "the sidecar"
     raw = _fields_of(text, label)
     try:
-        known = {
-            name: raw[name] if type(raw[name]) in rule.as_is else rule.checked(raw[name], name)
-            for name, rule in _RULES.items()
-            if name in raw
-        }
-        for name, value in known.items():
-            if type(value) is int and not -_LARGEST <= value <= _LARGEST:
-                _RULES[name].checked(value, name)
-        for key in _FILES:
-            if known.get(key) is not None and not _is_file_name(known[key]):
-                raise TypeError(_told(key, known[key], "the name of a file beside it"))
+        known, extra = _told_apart(raw)
     except TypeError as error:
         raise SidecarError(f"{label}: {error}") from error
-    extra = {key: raw[key] for key in raw if key not in _NAMES}
-    unknown = {k: v for k, v in (raw.get("writer") or {}).items() if k not in _WRITER_RULES}
-    if unknown:
-        extra["writer"] = unknown
     folder = None
     if where is not None:
         folder, known["name"] = _place(where, known["name"])
@@ -156,11 +142,17 @@ def load(path: Path) -> tuple[os.stat_result, bytes]:
         raise SidecarError(f"{path} is no file")
     if status.st_size > MAX_BYTES:
         raise SidecarError(f"{path} is larger than {MAX_BYTES} bytes and no sidecar")
-    with open(path, "rb", buffering=0) as file:
-        return status, file.read(status.st_size + 1)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(descriptor, status.st_size + 1)
+        while len(data) < status.st_size and (more := os.read(descriptor, status.st_size)):
+            data += more
+    finally:
+        os.close(descriptor)
+    return status, data
 
 
-def _fields_of(text: str | bytes, label: str) -> dict[str, Any]:
+def _fields_of(text: str | bytes, label: Path | str) -> dict[str, Any]:
     if not text or text.isspace():
         raise SidecarError(f"{label} is no JSON: it is empty")
     try:
@@ -182,6 +174,33 @@ def _fields_of(text: str | bytes, label: str) -> dict[str, Any]:
             f"{SCHEMA_VERSION}; update it with: pip install -U rollcam"
         )
     return raw
+
+
+def _told_apart(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields that are known, as an `Episode` has them, and the others.
+
+    Raises:
+        TypeError: A value is not what its field takes.
+    """
+    # Under our own strings for the names: Python finds an argument much sooner by those than by
+    # equal ones out of the JSON.
+    known = {
+        name: value if type(value := raw[name]) in as_is else rule.checked(value, name)
+        for name, as_is, rule in _TABLE
+        if name in raw
+    }
+    extra = {name: raw[name] for name in raw if name not in _NAMES}
+    for name in _WHOLE:
+        value = known.get(name, 0)
+        if value is not None and not -_LARGEST <= value <= _LARGEST:
+            _RULES[name].checked(value, name)
+    for name in _FILES:
+        if known.get(name) is not None and not _is_file_name(known[name]):
+            raise TypeError(_told(name, known[name], "the name of a file beside it"))
+    writer = raw.get("writer")
+    if writer and not _WRITER_RULES.keys() >= writer.keys():
+        extra["writer"] = {k: v for k, v in writer.items() if k not in _WRITER_RULES}
+    return known, extra
 
 
 def _place(where: Path, told: str) -> tuple[Path, str]:
@@ -348,3 +367,5 @@ def _writer(value: dict[str, Any], path: str) -> Writer:
 
 _RULES = {field.name: _Rule(_HINTS[field.name]) for field in _FIELDS}
 _WRITER_RULES = {name: _Rule(hint) for name, hint in get_type_hints(Writer).items()}
+_WHOLE = tuple(name for name, rule in _RULES.items() if int in rule.as_is)
+_TABLE = tuple((name, rule.as_is, rule) for name, rule in _RULES.items())
