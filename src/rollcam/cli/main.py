@@ -21,6 +21,7 @@ _VERBS = {
     "record": "rollcam.cli.record",
     "recover": "rollcam.cli.recover",
     "reindex": "rollcam.cli.tidy",
+    "serve": "rollcam.cli.gallery",
     "show": "rollcam.cli.browse",
     "status": "rollcam.cli.publish",
     "transcode": "rollcam.cli.media",

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rollcam.errors import SettingError
@@ -33,6 +32,17 @@ class Question:
     """Columns; `-` in front for largest first."""
     folders: frozenset[str] | None = None
     """Labels; `None`: all."""
+
+    @property
+    def key(self) -> str:
+        """Names it in a cache."""
+        return repr((self.where, self.text, self.sort, sorted(self.folders or ["\0"])))
+
+    def without(self, column: str) -> Question:
+        """Return the question without its condition on a column."""
+        if column == FOLDER:
+            return replace(self, folders=None)
+        return replace(self, where={k: v for k, v in self.where.items() if k != column})
 
 
 def read_question(pairs: Iterable[tuple[str, str]]) -> Question:
@@ -62,9 +72,13 @@ def read_question(pairs: Iterable[tuple[str, str]]) -> Question:
             if column == FOLDER:
                 folders.add(wanted)
             else:
-                where.setdefault(column, []).append(value_of(column, wanted))
+                chosen = where.get(column)
+                chosen = chosen if isinstance(chosen, list) else []
+                where[column] = [*chosen, value_of(column, wanted)]
         elif name == "in":
             column, wanted = _parted(value)
+            if column == FOLDER:
+                raise SettingError("folders have no range; ask for them by is=folder=...")
             where[column] = _range(column, wanted)
     return Question(where, text, tuple(sort or ["-started_at"]), frozenset(folders) or None)
 
@@ -75,19 +89,12 @@ def value_of(column: str, text: str) -> Any:
         return text or None
     if text in _WORDS:
         return _WORDS[text]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def beyond(value: float, *, better: bool) -> tuple[float | None, float | None]:
-    """Return the range of returns that are better (or worse), the same one left out."""
-    if better:
-        return (math.nextafter(value, math.inf), None)
-    return (None, math.nextafter(value, -math.inf))
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    is_whole = text.removeprefix("-").isdecimal() and abs(number) < 2**63
+    return int(text) if is_whole else number
 
 
 def _parted(text: str) -> tuple[str, str]:

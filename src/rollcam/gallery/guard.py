@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
 import secrets
 import socket
 from collections.abc import Collection
@@ -172,9 +173,9 @@ def _query(scope: Scope) -> list[tuple[str, str]]:
 async def _answer(
     send: Send, status: int, text: str, headers: Collection[tuple[bytes, bytes]] = ()
 ) -> None:
-    body = text.encode()
+    body = json.dumps({"error": text}).encode() if text else b""
     start = [
-        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         *headers,

@@ -19,7 +19,8 @@ from rollcam.encode.poster import poster
 from rollcam.episode import Episode
 from rollcam.errors import EpisodeNotFound, MediaError, RollcamError
 from rollcam.gallery.ask import Question
-from rollcam.gallery.shelf import Book, Shelf, within
+from rollcam.gallery.bounds import within
+from rollcam.gallery.shelf import Book, Shelf
 from rollcam.store.names import HIDDEN
 
 At: TypeAlias = Literal["first", "middle", "last", "best"]
@@ -120,11 +121,11 @@ class Posters:
             for book in self._shelf.books.values():
                 _tidy(book)
             newest = self._shelf.table(Question(), ["codec"], N_AHEAD, 0)
-            for key, codec in newest:
+            for label, path, codec in newest:
                 if codec in (None, "asciicast"):
                     continue
                 with contextlib.suppress(RollcamError, OSError):
-                    self.get(key, "middle")
+                    self.get(self._shelf.book(label).key(path), "middle")
                 if self._stop.wait(_PAUSE_S):
                     return
 

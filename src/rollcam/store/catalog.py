@@ -191,16 +191,42 @@ class Catalog:
             where: As of `select`.
 
         Returns:
-            Of each episode: where its sidecar lies in the folder, with `/`; then the columns.
+            Of each episode: where its sidecar lies in the folder, with `/`; then the columns, long
+            text cut.
         """
-        query = self._query(text, sort, where, {})
-        found = self._opened.table(query, columns, limit, offset)
+        numbers = self.order(text=text, sort=sort, limit=limit, offset=offset, where=where)
+        return self.rows(numbers, columns)
+
+    def order(
+        self,
+        *,
+        text: str | None = None,
+        sort: str | Sequence[str] = "started_at",
+        limit: int | None = None,
+        offset: int = 0,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Return numbers for `rows`, in order; good until the `generation` is another.
+
+        Args:
+            text: As of `select`.
+            sort: As of `select`.
+            limit: As of `select`.
+            offset: As of `select`.
+            where: As of `select`.
+        """
+        return self._opened.order(self._query(text, sort, where, {}), limit, offset)
+
+    def rows(self, numbers: Sequence[int], columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return what `table` does, for what `order` returned; what is gone by now is left out."""
+        found = self._opened.shown(numbers, columns)
         bools = [n + 1 for n, name in enumerate(columns) if as_told(name, 1) is True]
+        told = [found[number] for number in numbers if number in found]
         if not bools:
-            return found
+            return told
         return [
             tuple(bool(v) if n in bools and v is not None else v for n, v in enumerate(row))
-            for row in found
+            for row in told
         ]
 
     def count(
@@ -238,6 +264,30 @@ class Catalog:
         query = self._query(text, (), where, columns)
         found = self._opened.distinct(query, column, limit)
         return {as_told(column, value): n for value, n in found}
+
+    def ranges(
+        self,
+        columns: Sequence[str],
+        *,
+        text: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> dict[str, tuple[Any, Any] | None]:
+        """Return the smallest and the largest value of some columns, as of the last `refresh`.
+
+        Args:
+            columns: Names as of `select`.
+            text: As of `select`.
+            where: As of `select`.
+
+        Returns:
+            Of each column: both values, or `None` where no episode has any.
+        """
+        query = self._query(text, (), where, {})
+        found = self._opened.ranges(query, columns)
+        return {
+            name: None if low is None else (low, high)
+            for name, (low, high) in zip(columns, found, strict=True)
+        }
 
     def columns(self) -> list[str]:
         """Return the columns to filter and sort by, with the dotted names that episodes have."""
