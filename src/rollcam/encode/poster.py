@@ -63,7 +63,9 @@ def _jpeg(picture: VideoFrame) -> bytes:
     from av.video.codeccontext import VideoCodecContext
 
     scale = min(1.0, MAX_SIDE / max(picture.width, picture.height))
-    width, height = (max(2, round(side * scale / 2) * 2) for side in (picture.width, picture.height))
+    width, height = (
+        max(2, round(side * scale / 2) * 2) for side in (picture.width, picture.height)
+    )
     small = picture.reformat(width=width, height=height, format="yuvj420p")
     small.pts = 0
     encoder = VideoCodecContext.create("mjpeg", "w")

@@ -25,6 +25,7 @@ from rollcam.gallery.posters import CHOICES
 from rollcam.gallery.shelf import Book, Shelf
 from rollcam.store import sidecar
 from rollcam.store.columns import COLUMNS, values_of
+from rollcam.store.names import SIDECAR_SUFFIX
 
 MAX_ROWS = 1000
 MAX_POINTS = 200_000
@@ -88,9 +89,7 @@ class Answers:
     def gallery(self) -> dict[str, Any]:
         """Return what there is to ask for."""
         generation = self.shelf.generation()
-        folders = [
-            {"label": label, "n": len(book.catalog)} for label, book in self.shelf.books.items()
-        ]
+        counts = {label: len(book.catalog) for label, book in self.shelf.books.items()}
         more = [name for name in self.shelf.columns() if name not in BASE]
         more += [name for name in _MORE_FIELDS if name not in more]
         numeric = self._small.once((generation, "numeric"), lambda: self._numeric(more))
@@ -99,8 +98,8 @@ class Answers:
             "is_static": False,
             "generation": generation,
             "title": self.shelf.title,
-            "folders": folders,
-            "n": sum(int(folder["n"]) for folder in folders),
+            "folders": [{"label": label, "n": n} for label, n in counts.items()],
+            "n": sum(counts.values()),
             "columns": BASE,
             "more": more,
             "numeric": numeric,
@@ -109,7 +108,7 @@ class Answers:
             "posters": CHOICES,
         }
 
-    def list(
+    def rows(
         self, question: Question, offset: int, limit: int, more: Sequence[str] = ()
     ) -> dict[str, Any]:
         """Return a window of the episodes that answer to a question.
@@ -336,7 +335,7 @@ def _sayable(value: Any) -> Any:
 
 
 def _row(label: str, path: str, *values: Any) -> list[Any]:
-    stem = path.removesuffix(sidecar.SIDECAR_SUFFIX)
+    stem = path.removesuffix(SIDECAR_SUFFIX)
     return [id_of(f"{label}/{stem}"), label, *map(_cut, values)]
 
 
@@ -375,4 +374,3 @@ def _step_axis(numeric: Sequence[str]) -> str:
         if name in numeric:
             return name
     return "started_at"
-

@@ -87,7 +87,10 @@ class Gallery:
             Route("/{rest:path}", _nothing),
         ]
         return Starlette(
-            routes=[Mount("/api", routes=api), Mount("/", _Page(directory=STATIC, html=True, check_dir=False))],
+            routes=[
+                Mount("/api", routes=api),
+                Mount("/", _Page(directory=STATIC, html=True, check_dir=False)),
+            ],
             exception_handlers={
                 RollcamError: _told_error,
                 HTTPException: _told_http,
@@ -120,7 +123,7 @@ class Gallery:
         asked = request.query_params
         more = [name for name in asked.get("columns", "").split(",") if name]
         offset, limit = _number(asked, "offset", 0), _number(asked, "limit", 200)
-        return self._answers.list(_question(request), offset, limit, more)
+        return self._answers.rows(_question(request), offset, limit, more)
 
     def _points(self, request: Request) -> Any:
         asked = request.query_params
@@ -227,7 +230,10 @@ def _as_json(told: Any, status: int = 200) -> Response:
 
 def _unless_known(request: Request, response: Response) -> Response:
     """Return the response, or 304 if whoever asks has the same already."""
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    known = [
+        tag.strip().removeprefix("W/")
+        for tag in request.headers.get("if-none-match", "").split(",")
+    ]
     if response.headers["etag"] not in known and "*" not in known:
         return response
     kept = ("etag", "cache-control", "last-modified")

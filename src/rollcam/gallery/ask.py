@@ -1,5 +1,7 @@
 """What a page asks for, as it stands in an address: filters, search, order. All of it is hostile.
 
+For example::
+
     ?q=lander&is=env_id=LunarLander-v3&is=mode=eval&in=episode_return=100..&sort=-episode_return
 """
 
@@ -58,11 +60,9 @@ def read_question(pairs: Iterable[tuple[str, str]]) -> Question:
     text: str | None = None
     sort: list[str] = []
     folders: set[str] = set()
-    n = 0
-    for name, value in pairs:
-        n += 1
+    for n, (name, value) in enumerate(pairs, start=1):
         if n > _MAX_CONDITIONS or len(value) > _MAX_TEXT:
-            raise SettingError(f"that is more than can be asked at once ({name})")
+            raise SettingError(f"that is more than can be asked at once ({name:.40})")
         if name == "q":
             text = value or None
         elif name == "sort" and value:

@@ -211,9 +211,7 @@ class Shelf:
             numbers = [number for which, number in places if which == n]
             found = book.catalog.rows(numbers, columns)
             if len(found) == len(numbers):
-                rows |= {
-                    (n, i): (book.label, *row) for i, row in zip(numbers, found, strict=True)
-                }
+                rows |= {(n, i): (book.label, *row) for i, row in zip(numbers, found, strict=True)}
         return [rows[place] for place in places if place in rows]
 
     def distinct(self, question: Question, column: str, limit: int) -> list[tuple[Any, int]]:
@@ -309,9 +307,7 @@ def _labelled(folders: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
 
 
 def _numbers(book: Book, question: Question) -> list[int]:
-    return book.catalog.order(
-        text=question.text, where=question.where, sort=_sort_in_one(question)
-    )
+    return book.catalog.order(text=question.text, where=question.where, sort=_sort_in_one(question))
 
 
 def _sort_in_one(question: Question) -> list[str]:

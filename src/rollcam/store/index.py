@@ -141,7 +141,9 @@ class Index:
             f"SELECT e.id FROM episode e{whole}{_joined(where + order)} WHERE {where}"
             f" ORDER BY {order} LIMIT ? OFFSET ?"
         )
-        return [int(n) for (n,) in self._rows(sql, [*values, -1 if limit is None else limit, offset])]
+        return [
+            int(n) for (n,) in self._rows(sql, [*values, -1 if limit is None else limit, offset])
+        ]
 
     def shown(self, ids: Sequence[int] | None, names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
         """Return where sidecars lie and columns of them as they stand here, by row number."""
