@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rollcam.cli import HELP
+from rollcam.cli.browse import filters, printable
 
 if TYPE_CHECKING:
     from rollcam.gallery.serve import Place
@@ -61,3 +62,38 @@ def serve(
 
     with contextlib.suppress(KeyboardInterrupt):
         run(folders, host=host, port=port, token=token, names=names, ready=ready)
+
+
+@click.command(context_settings=HELP)
+@click.argument(
+    "folders", metavar="DIR [DIR...]", nargs=-1, required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)  # fmt: skip
+@click.option(
+    "--out", required=True, metavar="SITE", type=click.Path(path_type=Path),
+    help="The folder to make; with --zip the file.",
+)  # fmt: skip
+@click.option("--zip", "as_zip", is_flag=True, help="Make one zip file of it.")
+@filters
+def export(
+    folders: Sequence[Path],
+    out: Path,
+    as_zip: bool,
+    where: dict[str, Any],
+    text: str | None,
+    **choices: Sequence[str],
+) -> None:
+    """Write the page of the episodes in DIR as files that any static web host serves."""
+    from rollcam.gallery.ask import Question
+    from rollcam.gallery.export import export as run
+
+    where.update({name: list(chosen) for name, chosen in choices.items() if chosen})
+    done = run(folders, out, question=Question(where, text), as_zip=as_zip)
+    for problem in done.problems:
+        click.echo(f"left out: {printable(problem)}", err=True)
+    click.echo(f"{done.n_episodes} episodes, {done.size_bytes / 1e6:.1f} MB: {done.path}")
+    if not as_zip:
+        click.echo(
+            f"Look at it: python -m http.server --directory {done.path} (seeking needs a server "
+            "that knows byte ranges, as web hosts do; a page opened as file:// loads nothing)"
+        )

@@ -176,17 +176,22 @@ class Answers:
             "ranges": {name: ranges[name] for name in _RANGES},
         }
 
-    def facts(self, handle: str) -> dict[str, Any]:
+    def facts(self, handle: str, *, shown_as: str | None = None) -> dict[str, Any]:
         """Return all that is known of one episode, read from its sidecar now.
+
+        Args:
+            handle: Of the episode.
+            shown_as: The handle that the page is told instead.
 
         Raises:
             RollcamError: There is none, or it is none of ours.
         """
         book, episode = self.shelf.episode(key_of(handle))
         media = media_of(book, episode)
-        base = f"api/e/{handle}/"
+        shown = shown_as or handle
+        base = f"api/e/{shown}/"
         told: dict[str, Any] = {
-            "id": handle,
+            "id": shown,
             "folder": book.label,
             "row": row_of(book, episode),
             "sidecar": sidecar.as_dict(episode),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -117,6 +118,14 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"Catalog({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str | None:
+        """Show itself in a notebook."""
+        if self._index is None:
+            return None
+        # Whoever draws it stands above, and is not loaded before.
+        html: str = importlib.import_module("rollcam.notebook").catalog_html(self)
+        return html
 
     def get(self, wanted: str) -> Episode:
         """Return the episode of that name, id, or unique beginning of an id, as `find_episode`.
