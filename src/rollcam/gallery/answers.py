@@ -228,8 +228,13 @@ class Answers:
         return {"n": max(map(len, columns.values()), default=0), "columns": columns}
 
     def neighbours(self, handle: str, question: Question) -> dict[str, Any]:
-        """Return the episodes beside one, by return and by time, among those that answer."""
+        """Return the episodes beside one, by return and by time, among those that answer.
+
+        Raises:
+            RollcamError: There is none, or it is none of ours.
+        """
         key = key_of(handle)
+        self.shelf.episode(key)
         worse, better = self._beside(key, question, "-episode_return")
         later, earlier = self._beside(key, question, "started_at")
         return {"worse": worse, "better": better, "earlier": earlier, "later": later}

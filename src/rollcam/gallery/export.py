@@ -98,7 +98,7 @@ class _Site:
 
     def write(self, question: Question, on_episode: Callable[[int, int], None]) -> int:
         gallery = self._answers.gallery()
-        more = [name for name in gallery["more"]][:_MAX_MORE]
+        more = list(gallery["more"])[:_MAX_MORE]
         stored = [name for name in BASE if name not in ("id", "folder")]
         found = self._shelf.table(question, [*stored, *more], MAX_POINTS, 0)
         if not found:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from collections.abc import Collection
@@ -37,6 +38,7 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\s:\[\]/@#?]+))(?::[0-9]{1,5})?")
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -125,11 +127,10 @@ class Guard:
         return None
 
     def _is_our_name(self, told: str) -> bool:
-        host = told.strip().lower()
-        if host.startswith("["):
-            name = host[1:].partition("]")[0]
-        else:
-            name = host.rpartition(":")[0] if host.count(":") == 1 else host
+        found = _HOST.fullmatch(told.strip().lower())
+        if found is None:
+            return False
+        name = found["address"] or found["name"]
         if name.rstrip(".") in self._names:
             return True
         if not self._takes_addresses:

@@ -124,7 +124,10 @@ def _listening(host: str, port: int | None) -> socket.socket:
     for each in ports:
         try:
             found = socket.getaddrinfo(host, each, type=socket.SOCK_STREAM)[0]
-            return socket.create_server(found[4][:2], family=found[0])
+            is_six = found[0] == socket.AF_INET6
+            # "::" is meant as everywhere.
+            both = is_six and host == "::" and socket.has_dualstack_ipv6()
+            return socket.create_server(found[4][:2], family=found[0], dualstack_ipv6=both)
         except (OSError, OverflowError) as failure:
             error = failure if isinstance(failure, OSError) else OSError(str(failure))
     raise SettingError(
