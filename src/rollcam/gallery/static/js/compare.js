@@ -2,7 +2,7 @@
 
 import { playbackKeys, Controls } from "./controls.js";
 import { lanesOf } from "./columns.js";
-import { h, iconButton, notice } from "./dom.js";
+import { h, iconButton, nameInto, notice } from "./dom.js";
 import { Ensemble } from "./ensemble.js";
 import { captionOf } from "./facts.js";
 import { number, plain } from "./format.js";
@@ -20,6 +20,8 @@ export class Compare {
   #ensemble = null;
   #lanes = null;
   #timer = 0;
+  #returns = [];
+  #cells = [];
 
   constructor({ source, place }) {
     this.source = source;
@@ -93,13 +95,14 @@ export class Compare {
     this.#ensemble = new Ensemble(films);
     const controls = new Controls(this.#ensemble);
     const cells = shown.map((facts, k) => this.#cell(facts, films[k], k));
-    this.#lanes = new Lanes({ onSeek: (frame) => this.#ensemble.seek(frame), onGrab: (isHeld) => isHeld && this.#ensemble.pause() });
+    this.#lanes = new Lanes({ onSeek: (frame) => this.#ensemble.seek(frame), onGrab: (isHeld) => isHeld && this.#ensemble.pause(), saysValues: false });
     this.element.replaceChildren(
       this.#bar(missing ? h("span", { class: "quiet" }, `${missing} without a film`) : ""),
       h("div", { class: "cells", "data-n": String(Math.min(shown.length, 12)) }, cells),
       h("div", { class: "compare-foot" }, controls.element, this.#lanes.element));
     useKeys({ ...playbackKeys(controls), Escape: () => go("find", "", carriedOf(this.place.params)), "/": () => go("find", "", carriedOf(this.place.params)) });
-    this.#ensemble.addEventListener("frame", () => this.#showFrame(films, cells));
+    this.#cells = cells;
+    this.#ensemble.addEventListener("frame", () => this.#showFrame());
     this.#ensemble.addEventListener("state", () => this.#noteFrame());
     this.#ensemble.ready.then(() => this.#begin());
     this.element.focus({ preventScroll: true });
@@ -118,22 +121,27 @@ export class Compare {
       h("div", { class: "stage", onclick: () => this.#ensemble.toggle() }, film.element),
       h("figcaption", {},
         h("span", { class: "swatch", "aria-hidden": "true" }),
-        h("a", { class: "cell-name", href: hrefOf("watch", id, carriedOf(this.place.params)), title: sidecar.name }, sidecar.name),
+        h("a", { class: "cell-name", href: hrefOf("watch", id, carriedOf(this.place.params)), title: sidecar.name }),
         step,
         iconButton("close", `Take ${sidecar.name} out`, () => go("compare", "", others)),
         h("span", { class: "cell-facts quiet num" }, [captionOf(sidecar), stageOf(sidecar)].filter(Boolean).join(" · "))));
     cell.querySelector(".swatch").style.backgroundColor = `var(--series-${k % 12})`;
+    nameInto(cell.querySelector(".cell-name"), sidecar.name);
     cell.step = step;
     film.ready.catch((error) => cell.querySelector(".stage").append(notice("No picture", error.message)));
     return cell;
   }
 
-  #showFrame(films, cells) {
-    const { frame } = this.#ensemble;
+  #showFrame() {
+    const { frame, films } = this.#ensemble;
+    const cells = this.#cells;
     this.#lanes.at(frame);
     films.forEach((film, k) => {
-      const isOver = frame > film.nFrames - 1;
-      const text = isOver ? `ended at ${film.nFrames - 1}` : "";
+      const last = film.nFrames - 1;
+      const isOver = frame > last;
+      const now = this.#returns[k]?.[Math.min(frame, last)];
+      const told = now === null || now === undefined ? "" : number(now);
+      const text = isOver ? `${told} at ${last}, its end` : told;
       if (cells[k].step.textContent !== text) cells[k].step.textContent = text;
       cells[k].classList.toggle("over", isOver);
     });
@@ -153,6 +161,7 @@ export class Compare {
     const steps = await Promise.all(shown.map((facts) =>
       facts.steps ? getJson(facts.steps, { signal: this.#stop.signal }).catch(() => null) : null));
     if (this.#stop.signal.aborted) return;
+    this.#returns = steps.map((one) => one?.columns?.return ?? null);
     const n = Math.max(...steps.map((one) => one?.n ?? 0));
     const columns = {};
     for (const name of SCALARS) {
@@ -161,6 +170,7 @@ export class Compare {
     }
     this.#lanes.set(lanesOf(columns), Math.max(n, this.#ensemble.nFrames));
     this.#lanes.element.hidden = !Object.keys(columns).length;
+    this.#showFrame();
   }
 }
 

@@ -15,6 +15,17 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
+const TAIL = 10;
+
+/** A name of which the end is always seen: there stands the episode's number. */
+export function nameInto(element, name) {
+  const text = String(name);
+  if (text.length <= TAIL * 1.5) element.replaceChildren(text);
+  else {
+    element.replaceChildren(h("span", { class: "name-head" }, text.slice(0, -TAIL)), h("span", { class: "name-tail" }, text.slice(-TAIL)));
+  }
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   play: "M5 3.2v9.6l8-4.8z",

@@ -101,7 +101,7 @@ export class Find {
       h("button", { type: "button", class: "segment", "data-sort": sort, title: key ? `${text} first (${key})` : `${text} first`, onclick: () => this.change(this.asked.with("sort", sort)) }, text)));
     this.outliers = h("button", { type: "button", class: "button", title: "Episodes whose return lies far from that of their time", onclick: () => this.#showOutliers() }, "Outliers");
     this.stages = h("button", { type: "button", class: "button", title: "Compare one episode per training stage", onclick: () => this.#compareStages() }, "Stages");
-    this.views = h("div", { class: "segments", role: "group", "aria-label": "View" },
+    this.views = h("div", { class: "segments views", role: "group", "aria-label": "View" },
       iconButton("table", "Table (g)", () => this.#setView("table"), { "data-view": "table" }),
       iconButton("grid", "Grid (g)", () => this.#setView("grid"), { "data-view": "grid" }));
     this.playAll = h("button", { type: "button", class: "button", "aria-pressed": "false", hidden: true, onclick: () => this.#togglePlayAll() }, "Play all");

@@ -1,6 +1,6 @@
 // The episodes as cards with posters; a card plays while it is pointed at, or all of them at once.
 
-import { h } from "./dom.js";
+import { h, nameInto } from "./dom.js";
 import { captionOf, statusBadge } from "./facts.js";
 import { plain } from "./format.js";
 import { filmOf } from "./player.js";
@@ -83,7 +83,7 @@ export class Grid {
     if (card.row?.id !== row?.id) this.#stop(card);
     card.row = row;
     card.dataset.id = row?.id ?? "";
-    card.link.textContent = row?.name ?? "";
+    nameInto(card.link, row?.name ?? "");
     card.link.title = row ? `${row.name}\n${plain("started_at", row.started_at)}` : "";
     card.box.setAttribute("aria-label", `Pick ${row?.name ?? ""}`);
     card.setAttribute("aria-label", row ? `${row.name}, ${captionOf(row)}` : "Loading");

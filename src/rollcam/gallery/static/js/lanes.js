@@ -44,7 +44,8 @@ export class Lanes {
   #head;
 
   /** @param onSeek Called with the frame that was pointed at; `onGrab` when a drag begins and ends. */
-  constructor({ onSeek, onGrab = () => {}, hidden = new Set(), onHide = () => {} }) {
+  constructor({ onSeek, onGrab = () => {}, hidden = new Set(), onHide = () => {}, saysValues = true }) {
+    this.saysValues = saysValues;
     this.onSeek = onSeek;
     this.onGrab = onGrab;
     this.hidden = hidden;
@@ -81,7 +82,7 @@ export class Lanes {
   at(frame) {
     this.frame = frame;
     for (const row of this.#rows) {
-      const text = valueAt(row.lane, frame);
+      const text = this.saysValues ? valueAt(row.lane, frame) : "";
       if (row.value.textContent !== text) row.value.textContent = text;
       if (row.canvas) row.head.style.transform = `translateX(${this.#x(frame, row.canvas.clientWidth)}px)`;
     }

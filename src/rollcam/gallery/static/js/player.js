@@ -48,6 +48,7 @@ export class Player {
       onHide: writeHidden,
     });
     this.stage = h("div", { class: "stage", onclick: () => film.toggle() }, film.element);
+    this.stage.film = film;
     this.element = h("div", { class: "player" }, this.stage, this.controls.element, this.lanes.element);
     film.addEventListener("frame", () => this.lanes.at(film.frame));
     film.addEventListener("trouble", ({ detail }) => this.fail(detail));

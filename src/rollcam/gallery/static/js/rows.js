@@ -40,6 +40,7 @@ export class Rows extends EventTarget {
 
   /** The row at an offset, or null while it is on its way. */
   at(offset) {
+    if (offset < 0) return null;
     const k = Math.floor(offset / PAGE);
     const page = this.#pages.get(k);
     if (page) return page[offset - k * PAGE] ?? null;

@@ -1,6 +1,6 @@
 // The episodes as a table: one line each, a heading that sorts.
 
-import { h } from "./dom.js";
+import { h, nameInto } from "./dom.js";
 import { statusBadge } from "./facts.js";
 import { label, plain } from "./format.js";
 import { hrefOf } from "./route.js";
@@ -11,6 +11,7 @@ const COLUMNS = [
   "name", "env_id", "episode_return", "episode_length", "iteration", "step_index", "mode", "status",
   "seed", "duration_s", "started_at", "run_id",
 ];
+const MEDIUM = COLUMNS.filter((column) => column !== "duration_s" && column !== "run_id");
 const NARROW = ["name", "episode_return", "episode_length"];
 const NUMBERS = new Set(["episode_return", "episode_length", "iteration", "step_index", "seed", "duration_s", "size_bytes", "n_frames"]);
 
@@ -26,22 +27,24 @@ export class Table {
     this.window = new Windowed(this.scroller, {
       make: () => this.#make(), fill: (element, offset) => this.#fill(element, offset), rowHeight: ROW_HEIGHT,
     });
-    this.narrow = matchMedia("(max-width: 720px)");
-    this.onNarrow = () => this.setColumns();
-    this.narrow.addEventListener("change", this.onNarrow);
+    this.widths = [matchMedia("(max-width: 720px)"), matchMedia("(max-width: 1440px)")];
+    this.onWidth = () => this.setColumns();
+    for (const width of this.widths) width.addEventListener("change", this.onWidth);
     this.setColumns();
   }
 
   close() {
-    this.narrow.removeEventListener("change", this.onNarrow);
+    for (const width of this.widths) width.removeEventListener("change", this.onWidth);
     this.window.close();
   }
 
   /** Columns differ by the room there is, and by what the list is sorted by. */
   setColumns() {
     const sorted = this.state.sort.replace(/^-/, "");
-    const usual = this.narrow.matches ? NARROW : COLUMNS;
-    this.columns = usual.includes(sorted) ? usual : [...usual.slice(0, 3), sorted, ...usual.slice(3)];
+    const [narrow, medium] = this.widths.map((width) => width.matches);
+    const usual = narrow ? NARROW : medium ? MEDIUM : COLUMNS;
+    const isShown = usual.includes(sorted) || (narrow && sorted === "started_at");
+    this.columns = isShown ? usual : [...usual.slice(0, 3), sorted, ...usual.slice(3)];
     this.element.dataset.n = String(this.columns.length);
     this.element.style.setProperty("--columns", this.columns.map(widthOf).join(" "));
     this.drawHead();
@@ -82,7 +85,7 @@ export class Table {
     element.row = row;
     element.dataset.id = row?.id ?? "";
     box.disabled = row === null;
-    link.textContent = row?.name ?? "";
+    nameInto(link, row?.name ?? "");
     link.title = row?.name ?? "";
     box.setAttribute("aria-label", `Pick ${row?.name ?? ""}`);
     if (row) link.href = hrefOf("watch", row.id, this.state.carried);
@@ -116,8 +119,8 @@ function fillCell(cell, column, row) {
 function widthOf(column) {
   if (column === "name") return "minmax(140px, 2.2fr)";
   if (column === "env_id") return "minmax(90px, 1.2fr)";
-  if (column === "started_at" || column === "ended_at") return "148px";
-  if (column === "status") return "104px";
+  if (column === "started_at" || column === "ended_at") return "156px";
+  if (column === "status") return "116px";
   if (NUMBERS.has(column) || column === "mode") return "minmax(68px, 0.6fr)";
   return "minmax(80px, 0.8fr)";
 }

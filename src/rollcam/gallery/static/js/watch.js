@@ -42,6 +42,9 @@ export class Watch {
 
   async #open() {
     useKeys({ Escape: () => this.#back() });
+    // What is not known yet keeps its place, so that nothing moves when it comes.
+    this.element.replaceChildren(this.#bar("…"), h("div", { class: "watch-body" },
+      h("div", { class: "watch-film" }, h("div", { class: "stage" })), h("aside", { class: "facts", "aria-label": "Facts" })));
     try {
       if (this.isLive) await this.#openLive();
       else await this.#openFinished();
