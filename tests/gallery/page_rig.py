@@ -56,6 +56,7 @@ def film(
 ) -> list[rollcam.Episode]:
     """Film episodes of bar codes; episode `k` has a reward of `k + 1` a step, and an action."""
     done = []
+    settings.setdefault("name_prefix", f"coded-{first}")
     with rollcam.Recorder(
         folder, fps=fps, env_id=env_id, on_error="raise", info_keys=("height",), **settings
     ) as recorder:
@@ -119,7 +120,7 @@ def until(page: Page, script: str, arg: Any = None, *, limit_s: float = LIMIT_S)
 
 def told(page: Page) -> str:
     """Return what the page says, for a failure's message."""
-    return str(page.evaluate("() => document.body.innerText.slice(0, 1500)"))
+    return str(page.evaluate("() => `${location.href}\n${document.body.innerText.slice(0, 3000)}`"))
 
 
 def settled(page: Page) -> None:

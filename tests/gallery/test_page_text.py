@@ -131,6 +131,7 @@ def test_text_plays_in_time_and_steps_by_keys(
 
     def job(page: Page) -> tuple[int, int]:
         page.goto(url)
+        page.locator(".t-row .row-link").first.wait_for()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         page.locator(".tty-line").first.wait_for()

@@ -77,6 +77,7 @@ export class Filters {
       type: "text", inputMode: "decimal", class: "num", autocomplete: "off", spellcheck: false,
       "aria-label": `${label(column)} ${which === 0 ? "at least" : "at most"}`,
       onchange: () => this.#setRange(column),
+      onkeydown: (event) => event.key === "Enter" && this.#setRange(column),
     });
     const fields = [field(0), field(1)];
     return Object.assign(h("fieldset", { class: "range", "data-column": column }, h("legend", {}, label(column)), fields), { fields });

@@ -269,8 +269,8 @@ export class Find {
 
   #move(n) {
     if (!this.rows.total) return;
-    const from = this.selected < 0 ? (n > 0 ? -Math.min(n, this.list.window.columns) : 0) : this.selected;
-    const to = Math.max(0, Math.min(this.rows.total - 1, this.selected < 0 && n > 0 ? 0 : from + n));
+    const isFirst = this.selected < 0 && Number.isFinite(n);
+    const to = isFirst ? 0 : Math.max(0, Math.min(this.rows.total - 1, this.selected + n));
     this.select(to);
     this.list.window.reveal(to);
     if (this.asked.view === "table") this.list.element.setAttribute("aria-activedescendant", `row-${to}`);

@@ -20,7 +20,7 @@ function isTaken(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return true;
   if (!(at instanceof Element)) return false;
   if (at.matches("textarea, select, input:not([type=checkbox], [type=range])")) return event.key !== "Escape";
-  if (at.closest("dialog")) return event.key !== "Escape" && event.key !== "?";
+  if (document.querySelector("dialog[open]")) return event.key !== "?"; // it knows Escape itself
   const isPressed = event.key === " " || event.key === "Enter";
   if (isPressed && at.matches("button, a, summary, input, label")) return true;
   return at.matches("input[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key);

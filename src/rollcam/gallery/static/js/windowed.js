@@ -100,7 +100,10 @@ export class Windowed {
     this.#grow(n);
     for (const [k, element] of this.#pool.entries()) {
       element.hidden = k >= n;
-      if (k >= n) continue;
+      if (k >= n) {
+        element.classList.remove("selected");
+        continue;
+      }
       const offset = this.#first + k;
       const row = Math.floor(offset / columns), column = offset % columns;
       element.style.transform = `translateY(${row * rowHeight + shift}px)`;
