@@ -80,6 +80,7 @@ def test_filter_sort_search_and_back(browser: Browser, url: str) -> None:
         counted(page, TOTAL)
         page.go_forward()
         counted(page, N)
+        page.keyboard.press("Escape")  # out of the field
         page.keyboard.press("/")
         page.keyboard.type("nothing of the kind")
         until(page, "() => document.querySelector('.holder .notice')?.textContent.includes('No episode matches')")

@@ -19,7 +19,10 @@ function isTaken(event) {
   const at = event.target;
   if (event.ctrlKey || event.metaKey || event.altKey) return true;
   if (!(at instanceof Element)) return false;
-  if (at.matches("textarea, select, input:not([type=checkbox], [type=range])")) return event.key !== "Escape";
+  if (at.matches("textarea, select, input:not([type=checkbox], [type=range])")) {
+    if (event.key === "Escape") at.blur(); // the next one is the page's
+    return true;
+  }
   if (document.querySelector("dialog[open]")) return event.key !== "?"; // it knows Escape itself
   const isPressed = event.key === " " || event.key === "Enter";
   if (isPressed && at.matches("button, a, summary, input, label")) return true;
