@@ -76,7 +76,9 @@ def test_other_sites_get_nothing(served: Served, site: str) -> None:
     assert served.get("/api/list.json", own).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/api/list.json", "/api/nothing", "/nothing", "/api/list.json?sort=x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/api/list.json", "/api/nothing", "/nothing", "/api/list.json?sort=x"]
+)
 def test_every_answer_is_safe(served: Served, path: str) -> None:
     headers = served.get(path).headers
     policy = headers["content-security-policy"]

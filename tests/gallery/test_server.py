@@ -61,7 +61,9 @@ def test_list_is_windowed_sorted_and_filtered(served: Served) -> None:
     assert set(_column(told, "folder")) == {"listed"}
     told = served.json("/api/list.json?is=env_id=Env-1&in=episode_return=5..9&sort=episode_return")
     assert _column(told, "episode_return") == [5, 7, 9]
-    told = served.json("/api/list.json?is=seed=3&is=seed=5&sort=seed&columns=context_at_end.iteration")
+    told = served.json(
+        "/api/list.json?is=seed=3&is=seed=5&sort=seed&columns=context_at_end.iteration"
+    )
     assert _column(told, "context_at_end.iteration") == [1, 2]
 
 
