@@ -58,7 +58,7 @@ class Served:
 
         try:
             serve(folders, ready=ready, keep=keep, **settings)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
             self._error = error
             self._is_ready.set()
 

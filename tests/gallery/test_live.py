@@ -72,7 +72,8 @@ def test_a_page_that_reconnects_is_told_anew(tmp_path: Path) -> None:
         with served.events() as second, served.events() as third:
             for stream in (second, third):
                 hello = stream.until("hello")
-                assert hello["n"] == 2 and hello["generation"] != before["generation"]
+                assert hello["n"] == 2
+                assert hello["generation"] != before["generation"]
                 assert stream.until("growing") == {"growing": []}
 
 
