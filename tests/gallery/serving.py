@@ -7,7 +7,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,10 @@ class Reply:
         data = gzip.decompress(self.body) if self.headers.get("content-encoding") else self.body
         return json.loads(data)
 
+    def json_or_none(self, name: str) -> Any:
+        """Return what a refusal tells under that name; nothing if it is none, or does not."""
+        return None if self.status == 200 else self.json().get(name)
+
 
 class Served:
     """A gallery in a thread of its own; ends, and its thread with it, when the block does."""
@@ -54,7 +58,7 @@ class Served:
 
         try:
             serve(folders, ready=ready, keep=keep, **settings)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
             self._error = error
             self._is_ready.set()
 
@@ -123,19 +127,22 @@ class EventStream:
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         name = ""
+        deadline = time.monotonic() + TIMEOUT_S
         for line in self._response:
+            assert time.monotonic() < deadline, "no event came"
             if line.startswith(b"event: "):
                 name = line[7:].strip().decode()
             elif line.startswith(b"data: "):
                 yield name, json.loads(line[6:])
 
-    def until(self, wanted: str) -> Any:
-        """Return what the next event of that name tells."""
-        deadline = time.monotonic() + TIMEOUT_S
+    def until(self, wanted: str, is_it: Callable[[Any], Any] = lambda told: True) -> Any:
+        """Return what the next event of that name tells that is the one looked for.
+
+        A sidecar written a moment ago is read twice, so it may be told as changed once more.
+        """
         for name, told in self:
-            if name == wanted:
+            if name == wanted and is_it(told):
                 return told
-            assert time.monotonic() < deadline
         raise AssertionError(f"the stream ended before {wanted!r} came")
 
 

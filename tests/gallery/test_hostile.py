@@ -57,7 +57,9 @@ def _spellings(target: str) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("prefix", ["/", "/main.js/", "/api/e/", "/api/e/videos!x/", "/api/live/", "//"])
+@pytest.mark.parametrize(
+    "prefix", ["/", "/main.js/", "/api/e/", "/api/e/videos!x/", "/api/live/", "//"]
+)
 def test_paths_lead_nowhere(served: Served, place: Path, prefix: str) -> None:
     targets = ["../secret.txt", "../../secret.txt", "videos/../../secret.txt", "/etc/passwd"]
     targets += [str(place / "secret.txt"), "../videos/rl-video-episode-0.mp4", "../app.py"]
@@ -65,10 +67,13 @@ def test_paths_lead_nowhere(served: Served, place: Path, prefix: str) -> None:
         for spelling in _spellings(target):
             reply = served.get(prefix + spelling)
             assert reply.status in (400, 403, 404), (prefix, spelling)
-            assert SECRET not in reply.body and b"root:" not in reply.body
+            assert SECRET not in reply.body
+            assert b"root:" not in reply.body
 
 
-@pytest.mark.parametrize("file", ["facts.json", "media.mp4", "steps.json", "poster-first.jpg", "neighbours.json"])
+@pytest.mark.parametrize(
+    "file", ["facts.json", "media.mp4", "steps.json", "poster-first.jpg", "neighbours.json"]
+)
 def test_handles_lead_nowhere(served: Served, place: Path, file: str) -> None:
     keys = [
         "videos/../secret", "videos/../../secret", "videos/./../secret", "videos//secret", "../secret",
@@ -84,7 +89,16 @@ def test_handles_lead_nowhere(served: Served, place: Path, file: str) -> None:
         assert SECRET not in reply.body
         if is_empty:
             assert set(reply.json().values()) == {None}
-    for handle in ("..", ".", "%2e%2e", "~zz", "~", "videos~2f..~2fsecret", "videos!..!secret", "~" * 50_000):
+    for handle in (
+        "..",
+        ".",
+        "%2e%2e",
+        "~zz",
+        "~",
+        "videos~2f..~2fsecret",
+        "videos!..!secret",
+        "~" * 50_000,
+    ):
         assert served.get(f"/api/e/{handle}/{file}").status in (400, 404, 414, 431), handle[:50]
 
 
@@ -145,7 +159,13 @@ def test_only_films_are_given_out_as_films(served: Served, place: Path) -> None:
 
 def _hostile() -> dict[str, Any]:
     """Sidecars that somebody made up."""
-    good = {"schema_version": 1, "episode_id": "x", "run_id": "x", "name": "x", "status": "complete"}
+    good = {
+        "schema_version": 1,
+        "episode_id": "x",
+        "run_id": "x",
+        "name": "x",
+        "status": "complete",
+    }
     deep: Any = 1
     for _ in range(90):
         deep = {"a": deep}
@@ -208,7 +228,15 @@ def test_hostile_steps(served: Served, place: Path) -> None:
     videos = place / "videos"
     put(videos, "steps", 5, steps="steps.steps.json")
     try:
-        for odd in ("", "[]", "{}", '{"columns": 3}', '{"columns": {"a": 5}}', "[" * 100_000, "\x00"):
+        for odd in (
+            "",
+            "[]",
+            "{}",
+            '{"columns": 3}',
+            '{"columns": {"a": 5}}',
+            "[" * 100_000,
+            "\x00",
+        ):
             (videos / "steps.steps.json").write_text(odd)
             assert served.get("/api/e/videos!steps/steps.json").status in (422, 500), odd[:20]
         (videos / "steps.steps.json").write_text('{"columns": {"a": ["nan", NaN, 1e999, null]}}')

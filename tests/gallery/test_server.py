@@ -61,7 +61,9 @@ def test_list_is_windowed_sorted_and_filtered(served: Served) -> None:
     assert set(_column(told, "folder")) == {"listed"}
     told = served.json("/api/list.json?is=env_id=Env-1&in=episode_return=5..9&sort=episode_return")
     assert _column(told, "episode_return") == [5, 7, 9]
-    told = served.json("/api/list.json?is=seed=3&is=seed=5&sort=seed&columns=context_at_end.iteration")
+    told = served.json(
+        "/api/list.json?is=seed=3&is=seed=5&sort=seed&columns=context_at_end.iteration"
+    )
     assert _column(told, "context_at_end.iteration") == [1, 2]
 
 
@@ -70,7 +72,8 @@ def test_what_is_missing_comes_last(served: Served, sort: str) -> None:
     told = served.json(f"/api/list.json?is=folder=listed&sort={sort}&limit=100")
     returns = _column(told, "episode_return")
     assert returns[-2:] == [None, None]
-    assert ("inf" in (returns[0], returns[-3])) and returns.count("inf") == 1
+    assert "inf" in (returns[0], returns[-3])
+    assert returns.count("inf") == 1
 
 
 def test_two_folders_are_one_list(served: Served) -> None:
@@ -97,7 +100,8 @@ def test_text_is_found(served: Served, words: str, names: Any) -> None:
 def test_points_are_the_rows_of_the_list(served: Served, question: str) -> None:
     points = served.json(f"/api/points.json?{question}&x=step_index&y=episode_return&color=env_id")
     rows = served.json(f"/api/list.json?{question}&limit=1000")
-    assert points["n"] == rows["total"] and points["generation"] == rows["generation"]
+    assert points["n"] == rows["total"]
+    assert points["generation"] == rows["generation"]
     assert points["xs"] == _column(rows, "step_index")
     odd = (None, "inf")
     assert points["ys"] == [None if v in odd else v for v in _column(rows, "episode_return")]
@@ -147,7 +151,8 @@ def test_neighbours_walk_through_all(served: Served) -> None:
         assert back["better"] == walked[-1]
         walked.append(told["worse"])
     assert [row[16 - 4] for row in walked] == [27, 24, 21, 18, 15, 12, 9, 6, 3, 0]
-    assert told["later"] == walked[-2] and told["earlier"] is None
+    assert told["later"] == walked[-2]
+    assert told["earlier"] is None
 
 
 def test_film_by_ranges(served: Served, folders: tuple[Path, Path]) -> None:
