@@ -80,7 +80,7 @@ export class Filters {
       onkeydown: (event) => event.key === "Enter" && this.#setRange(column),
     });
     const fields = [field(0), field(1)];
-    return Object.assign(h("fieldset", { class: "range", "data-column": column }, h("legend", {}, label(column)), fields), { fields });
+    return Object.assign(h("fieldset", { class: "range", "data-column": column, hidden: true }, h("legend", {}, label(column)), fields), { fields });
   }
 
   #rangeOf(column) {

@@ -20,6 +20,7 @@ let other = null;
 function show(place) {
   other?.close();
   other = null;
+  document.getElementById("help").close();
   const Place = PLACES[place.view];
   if (!Place) {
     find ??= new Find({ source, live });
