@@ -84,7 +84,6 @@ class Answers:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self._small = _Kept(32)
-        self._large = _Kept(3)
 
     def gallery(self) -> dict[str, Any]:
         """Return what there is to ask for."""
@@ -141,16 +140,16 @@ class Answers:
         """
         generation = self.shelf.generation()
         names = [x, y, "status", *([color] if color and color != FOLDER else [])]
-        rows = self.shelf.table(question, names, MAX_POINTS, 0)
-        status, statuses = _numbered([row[4] for row in rows])
+        rows = self.shelf.values(question, names, MAX_POINTS)
+        status, statuses = _numbered([row[3] for row in rows])
         told: dict[str, Any] = {
             "generation": generation, "x": x, "y": y, "n": len(rows),
-            "xs": [_number(row[2]) for row in rows],
-            "ys": [_number(row[3]) for row in rows],
+            "xs": [_number(row[1]) for row in rows],
+            "ys": [_number(row[2]) for row in rows],
             "status": status, "statuses": statuses,
         }  # fmt: skip
         if color:
-            values = [row[0] if color == FOLDER else row[5] for row in rows]
+            values = [row[0] if color == FOLDER else row[4] for row in rows]
             told["color"], told["colors"] = _numbered([_cut(value) for value in values])
         return told
 
@@ -242,27 +241,18 @@ class Answers:
     def _beside(self, key: str, question: Question, sort: str) -> tuple[Any, Any]:
         """Return the rows after and before an episode, as far as they have what is sorted by."""
         asked = Question(question.where, question.text, (sort,), question.folders)
-        cached = (self.shelf.generation(), "keys", asked.key)
-        keys = self._large.once(cached, lambda: self._keys(asked))
-        try:
-            place = keys.index(key)
-        except ValueError:
+        place = self.shelf.place(asked, key)
+        if place is None:
             return None, None
         column = BASE.index(sort.removeprefix("-"))
         rows = []
         for other in (place + 1, place - 1):
-            near = self.shelf.table(asked, _STORED, 1, other) if 0 <= other < len(keys) else []
+            near = self.shelf.table(asked, _STORED, 1, other) if other >= 0 else []
             row = _row(*near[0]) if near else None
             rows.append(row if row is not None and row[column] is not None else None)
         own = self.shelf.table(asked, _STORED, 1, place)
         has_own = bool(own) and _row(*own[0])[column] is not None
         return (rows[0], rows[1]) if has_own else (None, None)
-
-    def _keys(self, question: Question) -> list[str]:
-        books = self.shelf.books
-        return [
-            books[label].key(path) for label, path in self.shelf.table(question, [], MAX_POINTS, 0)
-        ]
 
     def _numeric(self, more: Sequence[str]) -> list[str]:
         """Return the columns that hold numbers in the newest episodes."""
@@ -355,6 +345,8 @@ def _cut(value: Any) -> Any:
 
 def _number(value: Any) -> float | int | None:
     """Return a value as a place on an axis."""
+    if type(value) is int or value is None:
+        return value  # type: ignore[no-any-return]
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).timestamp()

@@ -175,6 +175,31 @@ class Shelf:
         end = None if limit is None else offset + limit
         return self._rows(order, order.places[offset:end], columns)
 
+    def values(
+        self, question: Question, columns: Sequence[str], limit: int
+    ) -> list[tuple[Any, ...]]:
+        """Return label and columns, without paths, of the first `limit` that answer, in order."""
+        order = self.order(question)
+        places = order.places[:limit]
+        told: list[tuple[Any, ...]] = [()] * len(places)
+        for which, book in enumerate(order.books):
+            mine = [n for n, place in enumerate(places) if place[0] == which]
+            found = book.catalog.values([places[n][1] for n in mine], columns)
+            for n, row in zip(mine, found, strict=True):
+                told[n] = (book.label, *row)
+        return told
+
+    def place(self, question: Question, key: str) -> int | None:
+        """Return where an episode stands among those that answer, from 0; `None`: nowhere."""
+        label, _, stem = key.partition("/")
+        order = self.order(question)
+        for which, book in enumerate(order.books):
+            if book.label == label:
+                number = book.catalog.number(stem + SIDECAR_SUFFIX)
+                if number is not None and (which, number) in order.places:
+                    return order.places.index((which, number))
+        return None
+
     def order(self, question: Question) -> Order:
         """Return the order of all that answer to a question; asked again, at once."""
         key = (self.generation(), question.key)

@@ -229,14 +229,25 @@ class Catalog:
     def rows(self, numbers: Sequence[int], columns: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return what `table` does, for what `order` returned; what is gone by now is left out."""
         found = self._opened.shown(numbers, columns)
-        bools = [n + 1 for n, name in enumerate(columns) if as_told(name, 1) is True]
-        told = [found[number] for number in numbers if number in found]
-        if not bools:
-            return told
-        return [
-            tuple(bool(v) if n in bools and v is not None else v for n, v in enumerate(row))
-            for row in told
-        ]
+        return _as_told(["", *columns], [found[n] for n in numbers if n in found])
+
+    def values(self, numbers: Sequence[int], columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return columns alone, for what `order` returned: quicker than `rows`, for charts.
+
+        Returns:
+            A tuple for each number, of `None` for what is gone by now.
+        """
+        found = self._opened.values(numbers, columns)
+        gone = (None,) * len(columns)
+        return _as_told(columns, [found.get(n, gone) for n in numbers])
+
+    def number(self, path: str) -> int | None:
+        """Return the number, as `order` tells it, of the episode whose sidecar lies there.
+
+        Args:
+            path: In the folder, with `/`.
+        """
+        return self._opened.number(path)
 
     def count(
         self,
@@ -499,6 +510,17 @@ class Catalog:
         except SidecarError:
             return None
         return now if (now.episode_id, now.run_id) == (episode.episode_id, episode.run_id) else None
+
+
+def _as_told(columns: Sequence[str], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return rows of the index as sidecars tell them."""
+    bools = {n for n, name in enumerate(columns) if as_told(name, 1) is True}
+    if not bools:
+        return rows
+    return [
+        tuple(bool(v) if n in bools and v is not None else v for n, v in enumerate(row))
+        for row in rows
+    ]
 
 
 def _any(episode: Episode) -> bool:

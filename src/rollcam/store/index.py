@@ -145,15 +145,26 @@ class Index:
             int(n) for (n,) in self._rows(sql, [*values, -1 if limit is None else limit, offset])
         ]
 
-    def shown(self, ids: Sequence[int] | None, names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+    def shown(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
         """Return where sidecars lie and columns of them as they stand here, by row number."""
-        told = ", ".join(["e.id", "e.path", *map(columns.shown, names)])
-        sql = f"SELECT {told} FROM episode e{_joined(told)} WHERE "
-        if ids is None or len(ids) > _MAX_CHOSEN:
-            found = self._rows(sql + "e.problem IS NULL")
-        else:
-            found = self._rows(f"{sql} e.id IN ({', '.join('?' * len(ids))})", ids)
+        found = self._told(["e.id", "e.path", *map(columns.shown, names)], ids)
         return {n: (_row(path, None, 0).path, *told) for n, path, *told in found}
+
+    def values(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+        """Return columns alone, by row number."""
+        return {row[0]: row[1:] for row in self._told(["e.id", *map(columns.shown, names)], ids)}
+
+    def _told(self, sqls: Sequence[str], ids: Sequence[int]) -> list[Any]:
+        told = ", ".join(sqls)
+        sql = f"SELECT {told} FROM episode e{_joined(told)} WHERE "
+        if len(ids) > _MAX_CHOSEN:
+            return self._rows(sql + "e.problem IS NULL")
+        return self._rows(f"{sql} e.id IN ({', '.join('?' * len(ids))})", ids)
+
+    def number(self, path: str) -> int | None:
+        """Return the row number of the sidecar that lies there."""
+        found = self._rows("SELECT id FROM episode WHERE path = ?", [os.fsencode(path)])
+        return int(found[0][0]) if found else None
 
     def ranges(self, query: Query, names: Sequence[str]) -> list[tuple[Any, Any]]:
         """Return the smallest and the largest value of each column; of nothing, `None` twice."""
