@@ -62,6 +62,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("looks")
     film(folder, 8, 30, metadata={"note": "x" * 300, "<b>key</b>": 1})
     film(folder, 1, 5, first=40, env_id="Evaluated-v0", mode="eval")
+    film(folder, 40, 1, size=(32, 32), first=60)  # enough to scroll
     with rollcam.Recorder(folder, env_id="Text-v0", name_prefix="text") as recorder:
         recorder.begin()
         recorder.frame("hello")
@@ -76,7 +77,7 @@ def show(page: Page, url: str, place: str) -> None:
     ids = json.loads(
         page.evaluate(
             """async () => { const { openSource } = await import(new URL('js/source.js', document.baseURI).href);
-            const { rows } = await (await openSource()).list(new URLSearchParams('sort=started_at'), 0, 20);
+            const { rows } = await (await openSource()).list(new URLSearchParams('sort=started_at'), 0, 90);
             return JSON.stringify([rows.filter(r => r.codec === 'h264').map(r => r.id), rows.find(r => r.codec === 'asciicast').id]); }"""
         )
     )

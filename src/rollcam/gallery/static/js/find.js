@@ -273,7 +273,6 @@ export class Find {
     const to = isFirst ? 0 : Math.max(0, Math.min(this.rows.total - 1, this.selected + n));
     this.select(to);
     this.list.window.reveal(to);
-    if (this.asked.view === "table") this.list.element.setAttribute("aria-activedescendant", `row-${to}`);
     const row = this.rows.at(to);
     if (row) announce(`${row.name}, ${captionOf(row)}`);
   }

@@ -6,11 +6,21 @@ import { plain } from "./format.js";
 import { filmOf } from "./player.js";
 import { hrefOf } from "./route.js";
 import { address } from "./source.js";
+import { VideoFilm } from "./video_film.js";
 import { Windowed } from "./windowed.js";
 
 const CARD_WIDTH = 208;
 const ROW_HEIGHT = 202;
 const HOVER_MS = 120;
+
+/** The film as the row lets us guess it, which saves a request for each card; null for text. */
+function guessedFilm(row, isStatic) {
+  if (row.codec === "asciicast") return null;
+  return new VideoFilm({
+    url: `api/e/${row.id}/media.mp4`, fps: row.duration_s > 0 ? row.n_frames / row.duration_s : 30,
+    nFrames: row.n_frames, isStatic, label: `Film of ${row.name}`,
+  });
+}
 
 export class Grid {
   #films = new Map(); // by card
@@ -111,14 +121,22 @@ export class Grid {
     if (!row?.codec || this.#films.has(card)) return;
     this.#films.set(card, null);
     try {
-      const facts = await this.source.facts(row.id);
-      if (card.row !== row || !this.#films.has(card) || !facts.media) return;
-      const film = filmOf(facts, { isStatic: !this.source.isLive });
-      this.#films.set(card, film);
+      const isFilm = (film) => card.row === row && this.#films.get(card) === film;
+      let film = guessedFilm(row, !this.source.isLive);
+      if (film) this.#films.set(card, film);
+      const isRight = film ? await film.ready.then(() => true, () => false) : false;
+      if (!isRight && isFilm(film)) {
+        film?.close();
+        this.#films.set(card, null);
+        const facts = await this.source.facts(row.id);
+        if (!isFilm(null) || !facts.media) return;
+        film = filmOf(facts, { isStatic: !this.source.isLive });
+        this.#films.set(card, film);
+        await film.ready;
+      }
+      if (!isFilm(film)) return;
       film.loops = true;
       film.element.tabIndex = -1;
-      await film.ready;
-      if (this.#films.get(card) !== film) return;
       card.frame.append(film.element);
       film.play();
     } catch {

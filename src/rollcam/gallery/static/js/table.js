@@ -20,9 +20,9 @@ export class Table {
     this.rows = rows;
     this.state = state;
     this.head = h("div", { class: "t-head", role: "row" });
-    this.scroller = h("div", { class: "t-scroll", role: "rowgroup", tabIndex: -1 });
+    this.scroller = h("div", { class: "t-scroll", role: "rowgroup", tabIndex: 0 });
     this.element = h("div", {
-      class: "table", role: "grid", "aria-label": "Episodes", tabIndex: 0,
+      class: "table", role: "grid", "aria-label": "Episodes",
     }, h("div", { role: "rowgroup", class: "t-headgroup" }, this.head), this.scroller);
     this.window = new Windowed(this.scroller, {
       make: () => this.#make(), fill: (element, offset) => this.#fill(element, offset), rowHeight: ROW_HEIGHT,

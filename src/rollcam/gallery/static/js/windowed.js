@@ -19,6 +19,7 @@ export class Windowed {
     this.body = document.createElement("div");
     this.body.className = "window-body";
     this.body.setAttribute("role", "presentation");
+    scroller.windowed = this; // for those who measure it
     this.scroller.append(this.body);
     this.onScroll = () => this.later();
     this.scroller.addEventListener("scroll", this.onScroll, { passive: true });
@@ -80,10 +81,6 @@ export class Windowed {
     this.draw();
   }
 
-  elementOf(offset) {
-    return this.#pool.find((element) => !element.hidden && element.offset === offset) ?? null;
-  }
-
   draw() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -98,21 +95,33 @@ export class Windowed {
     // The shift is nothing until the list is taller than an element can be.
     const shift = this.scroller.scrollTop - top;
     this.#grow(n);
-    for (const [k, element] of this.#pool.entries()) {
-      element.hidden = k >= n;
-      if (k >= n) {
-        element.classList.remove("selected");
-        continue;
-      }
-      const offset = this.#first + k;
-      const row = Math.floor(offset / columns), column = offset % columns;
-      element.style.transform = `translateY(${row * rowHeight + shift}px)`;
-      if (columns > 1) element.style.left = `${(column / columns) * 100}%`;
-      else element.style.left = "0";
-      element.style.width = `${100 / columns}%`;
+    // An item keeps its element while both are in view, so that only what comes in is drawn anew.
+    for (const element of this.#pool) {
+      if (element.offset < this.#first || element.offset >= this.#first + n) this.#hide(element);
+    }
+    for (let offset = this.#first; offset < this.#first + n; offset++) {
+      const element = this.#pool[offset % this.#pool.length];
+      if (element.hidden) element.hidden = false;
       element.offset = offset;
+      this.#place(element, offset, columns, shift);
       this.fill(element, offset);
     }
+  }
+
+  #place(element, offset, columns, shift) {
+    const transform = `translateY(${Math.floor(offset / columns) * this.rowHeight + shift}px)`;
+    if (element.placed === transform && element.among === columns) return;
+    element.placed = transform;
+    element.among = columns;
+    element.style.transform = transform;
+    element.style.left = `${((offset % columns) / columns) * 100}%`;
+    element.style.width = `${100 / columns}%`;
+  }
+
+  #hide(element) {
+    if (element.hidden) return;
+    element.hidden = true;
+    element.classList.remove("selected");
   }
 
   #grow(n) {
