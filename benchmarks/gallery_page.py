@@ -37,13 +37,19 @@ def run(quick: bool = False) -> dict[str, Any]:
     """Measure, and return the answer."""
     sizes = [n // 20 for n in SIZES] if quick else list(SIZES)
     found = {n: run_child("benchmarks.gallery_page", {"n": n}) for n in sizes}
-    films = run_child("benchmarks.gallery_page", {"n": 0, "n_opened": N_OPENED // (20 if quick else 1)})
+    films = run_child(
+        "benchmarks.gallery_page", {"n": 0, "n_opened": N_OPENED // (20 if quick else 1)}
+    )
     largest, many = found[sizes[-1]], f"{sizes[-1]:,} episodes"
     figures = [
         _seconds(f"Page: first paint, {many}", MAX_PAINT_S, largest["paint_s"]),
-        _seconds(f"Page: redraw while scrolling (median), {many}", MAX_REDRAW_S, largest["redraw_s"]),
+        _seconds(
+            f"Page: redraw while scrolling (median), {many}", MAX_REDRAW_S, largest["redraw_s"]
+        ),
         _megabytes(f"Page: heap, {many}", MAX_HEAP_MB, largest["heap_bytes"]),
-        _seconds(f"Page: {N_FILMS} films in the grid all playing", MAX_PLAYING_S, films["playing_s"]),
+        _seconds(
+            f"Page: {N_FILMS} films in the grid all playing", MAX_PLAYING_S, films["playing_s"]
+        ),
         _megabytes(
             f"Page: growth of the heap over {films['n_opened']:,} opened episodes",
             MAX_GROWTH_MB,
@@ -59,7 +65,13 @@ def run(quick: bool = False) -> dict[str, Any]:
         "heap_bytes": "heap, MB",
     }
     rows = [
-        [text, *(f"{one[key] * (1e-6 if key == 'heap_bytes' else 1e3):,.1f}" for one in found.values())]
+        [
+            text,
+            *(
+                f"{one[key] * (1e-6 if key == 'heap_bytes' else 1e3):,.1f}"
+                for one in found.values()
+            ),
+        ]
         for key, text in labels.items()
     ]
     columns = ["", *(f"{n:,} episodes" for n in sizes)]
@@ -92,7 +104,9 @@ def _lists(folder: Path, n: int) -> dict[str, Any]:
     time.sleep(2.5)  # what is younger than that is read again at the next refresh
     Catalog(folder).close()  # the index is warm
     with gallery(folder) as url, Browser() as browser:
-        starts = [browser.on_page(lambda page: _start(page, url), limit_s=LIMIT_S) for _ in range(3)]
+        starts = [
+            browser.on_page(lambda page: _start(page, url), limit_s=LIMIT_S) for _ in range(3)
+        ]
         told: dict[str, Any] = {key: min(one[key] for one in starts) for key in starts[0]}
         told |= browser.on_page(lambda page: _scroll(page, url), limit_s=LIMIT_S)
         return told
@@ -110,7 +124,9 @@ def _start(page: Any, url: str) -> dict[str, float]:
         "() => /episodes, from/.test(document.querySelector('.scatter-canvas')?.ariaLabel) && performance.now()",
         limit_s=LIMIT_S,
     )
-    paint = page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    paint = page.evaluate(
+        "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    )
     return {"paint_s": paint / 1e3, "list_s": listed / 1e3, "scatter_s": drawn / 1e3}
 
 
@@ -157,7 +173,9 @@ def _films(folder: Path, n_opened: int) -> dict[str, Any]:
 
     film(folder, N_FILMS, 60)
     with gallery(folder) as url, Browser() as browser:
-        playing = min(browser.on_page(lambda page: _play(page, url), limit_s=LIMIT_S) for _ in range(3))
+        playing = min(
+            browser.on_page(lambda page: _play(page, url), limit_s=LIMIT_S) for _ in range(3)
+        )
         growth = browser.on_page(lambda page: _open(page, url, n_opened), limit_s=900)
         return {"playing_s": playing, "growth_bytes": growth, "n_opened": n_opened}
 
@@ -176,7 +194,9 @@ def _play(page: Any, url: str) -> float:
 
     page.set_viewport_size({"width": 2560, "height": 1700})
     page.goto(f"{url}#/?view=grid")
-    until(page, f"() => document.querySelectorAll('.poster.loaded').length >= {N_FILMS}", limit_s=60)
+    until(
+        page, f"() => document.querySelectorAll('.poster.loaded').length >= {N_FILMS}", limit_s=60
+    )
     return float(page.evaluate(PLAY, N_FILMS)) / 1e3
 
 

@@ -125,7 +125,10 @@ def told(page: Page) -> str:
 
 def settled(page: Page) -> None:
     """Wait until no picture is being sought, and what was found is painted."""
-    until(page, "() => [...document.querySelectorAll('video')].every(v => !v.seeking && v.readyState >= 2)")
+    until(
+        page,
+        "() => [...document.querySelectorAll('video')].every(v => !v.seeking && v.readyState >= 2)",
+    )
     page.evaluate("() => new Promise(d => requestAnimationFrame(() => requestAnimationFrame(d)))")
 
 

@@ -43,7 +43,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def compared(page: Page, url: str, question: str = "is=env_id%3DCoded-v0", n: int = N_FILMS) -> None:
+def compared(
+    page: Page, url: str, question: str = "is=env_id%3DCoded-v0", n: int = N_FILMS
+) -> None:
     """Go through the list, as a person would: pick, then compare."""
     page.goto(f"{url}#/?{question}&sort=episode_return")
     until(page, "n => document.querySelectorAll('.t-row .row-link[href]').length >= n", n)
@@ -73,7 +75,9 @@ def test_six_films_keep_step_while_they_play(browser: Browser, url: str) -> None
     spreads = [max(one) - min(one) for one in samples if min(one) >= 2]
     assert len(spreads) > 20
     within = sum(spread <= 1 for spread in spreads) / len(spreads)
-    print(f"spread: median {statistics.median(spreads)}, within one {within:.3f}, most {max(spreads)}")
+    print(
+        f"spread: median {statistics.median(spreads)}, within one {within:.3f}, most {max(spreads)}"
+    )
     assert statistics.median(spreads) <= 1
     assert within >= 0.9
     assert paused == [step] * N_FILMS

@@ -57,11 +57,15 @@ def test_it_finds_watches_and_compares(browser: Browser, sites: tuple[str, str])
 
     def job(page: Page) -> None:
         page.goto(site)
-        until(page, f"() => document.querySelector('.count-line')?.textContent === '{N + 3} episodes'")
+        until(
+            page, f"() => document.querySelector('.count-line')?.textContent === '{N + 3} episodes'"
+        )
         page.locator(".choice", has_text="Coded-v0").click()
         until(page, f"() => document.querySelector('.count-line').textContent.startsWith('{N} of')")
         page.get_by_role("button", name="Best").click()
-        until(page, "() => document.querySelector('#row-0 [data-column=seed]')?.textContent === '5'")
+        until(
+            page, "() => document.querySelector('#row-0 [data-column=seed]')?.textContent === '5'"
+        )
         page.locator("#row-0 .row-link").click()
         page.locator(".stage video").wait_for()
         until(page, "() => document.querySelectorAll('.lane').length >= 4")

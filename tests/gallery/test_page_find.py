@@ -50,7 +50,11 @@ def opened(page: Page, address: str, n: int | None = None) -> None:
 def counted(page: Page, n: int) -> None:
     until(page, "n => document.querySelector('.count-line').textContent.startsWith(`${n} `)", n)
     if n:
-        until(page, "n => [...document.querySelectorAll('.t-row')].filter(r => !r.hidden && r.row).length >= Math.min(n, 5)", n)
+        until(
+            page,
+            "n => [...document.querySelectorAll('.t-row')].filter(r => !r.hidden && r.row).length >= Math.min(n, 5)",
+            n,
+        )
 
 
 def test_filter_sort_search_and_back(browser: Browser, url: str) -> None:
@@ -59,12 +63,21 @@ def test_filter_sort_search_and_back(browser: Browser, url: str) -> None:
         page.locator(".choice", has_text="Coded-v0").click()
         counted(page, N)
         page.get_by_role("button", name="Return", exact=True).click()
-        until(page, "() => document.querySelector('[aria-sort=descending] .sort')?.dataset.column === 'episode_return'")
-        until(page, "() => document.querySelector('#row-0 [data-column=episode_return]').textContent === '60'")
+        until(
+            page,
+            "() => document.querySelector('[aria-sort=descending] .sort')?.dataset.column === 'episode_return'",
+        )
+        until(
+            page,
+            "() => document.querySelector('#row-0 [data-column=episode_return]').textContent === '60'",
+        )
         best = [float(text) for text in column(page, "episode_return")]
         assert best == sorted(best, reverse=True)
         page.get_by_role("button", name="Return", exact=True).click()
-        until(page, "() => document.querySelector('#row-0 [data-column=episode_return]').textContent === '5'")
+        until(
+            page,
+            "() => document.querySelector('#row-0 [data-column=episode_return]').textContent === '5'",
+        )
         page.get_by_label("Return at least").fill("20")
         page.get_by_label("Return at most").fill("40")
         page.keyboard.press("Enter")
@@ -83,7 +96,10 @@ def test_filter_sort_search_and_back(browser: Browser, url: str) -> None:
         page.keyboard.press("Escape")  # out of the field
         page.keyboard.press("/")
         page.keyboard.type("nothing of the kind")
-        until(page, "() => document.querySelector('.holder .notice')?.textContent.includes('No episode matches')")
+        until(
+            page,
+            "() => document.querySelector('.holder .notice')?.textContent.includes('No episode matches')",
+        )
         page.get_by_role("button", name="Clear all filters").click()
         counted(page, TOTAL)
         page.locator(".search").fill("SECOND try")
@@ -108,7 +124,10 @@ def test_by_keyboard_alone(browser: Browser, url: str) -> None:
     def job(page: Page) -> tuple[str, str]:
         opened(page, url, TOTAL)
         page.keyboard.press("b")
-        until(page, "() => document.querySelector('#row-0 [data-column=episode_return]')?.textContent === '900'")
+        until(
+            page,
+            "() => document.querySelector('#row-0 [data-column=episode_return]')?.textContent === '900'",
+        )
         page.keyboard.press("?")
         page.get_by_role("dialog").wait_for()
         page.keyboard.press("Escape")
@@ -144,7 +163,10 @@ def test_by_keyboard_alone(browser: Browser, url: str) -> None:
 def test_the_scatter_filters_and_opens(browser: Browser, url: str) -> None:
     def job(page: Page) -> None:
         opened(page, f"{url}#/?x=episode_index", TOTAL)
-        until(page, "() => document.querySelector('.scatter-canvas').getAttribute('aria-label').includes('16 episodes')")
+        until(
+            page,
+            "() => document.querySelector('.scatter-canvas').getAttribute('aria-label').includes('16 episodes')",
+        )
         page.wait_for_timeout(100)
         box = page.locator(".scatter .over").bounding_box()
         assert box is not None
@@ -163,7 +185,9 @@ def test_the_scatter_filters_and_opens(browser: Browser, url: str) -> None:
         page.go_back()
         counted(page, TOTAL)
         page.mouse.move(box["x"] + 62, box["y"] + 16)
-        for dx in range(58, 90, 3):  # find it as a hand would: the pointer says when it is over a point
+        for dx in range(
+            58, 90, 3
+        ):  # find it as a hand would: the pointer says when it is over a point
             page.mouse.move(box["x"] + dx, box["y"] + 15)
             if page.locator(".tip").is_visible():
                 break
@@ -181,11 +205,17 @@ def test_the_grid_has_posters_and_plays(browser: Browser, url: str) -> None:
         page.locator(".card").first.wait_for()
         until(page, "() => document.querySelectorAll('.poster.loaded').length >= 8")
         page.locator(".card-slot").first.hover()
-        until(page, "() => { const v = document.querySelector('.card-film video'); return v && v.currentTime > 0 }")
+        until(
+            page,
+            "() => { const v = document.querySelector('.card-film video'); return v && v.currentTime > 0 }",
+        )
         page.mouse.move(5, 5)
         until(page, "() => !document.querySelector('.card-film video')")
         page.get_by_role("button", name="Play all").click()
-        until(page, "() => [...document.querySelectorAll('.card-film video')].filter(v => v.currentTime > 0).length >= 8")
+        until(
+            page,
+            "() => [...document.querySelectorAll('.card-film video')].filter(v => v.currentTime > 0).length >= 8",
+        )
         page.get_by_role("button", name="Play all").click()
         until(page, "() => !document.querySelector('.card-film video')")
 
@@ -202,7 +232,10 @@ def test_a_new_episode_arrives_and_nothing_moves(browser: Browser, tmp_path: Pat
             # Untouched, at the top: the newest stands there by itself.
             film(tmp_path, 1, 1, size=(32, 32), first=40)
             counted(page, 41)
-            until(page, "() => document.querySelector('#row-0 [data-column=seed]')?.textContent === '40'")
+            until(
+                page,
+                "() => document.querySelector('#row-0 [data-column=seed]')?.textContent === '40'",
+            )
             # Somebody is reading: what they look at stays where it is, and a button says what is new.
             for _ in range(4):
                 page.keyboard.press("ArrowDown")
@@ -213,7 +246,10 @@ def test_a_new_episode_arrives_and_nothing_moves(browser: Browser, tmp_path: Pat
             assert page.locator(".t-row.selected").get_attribute("id") == "row-3"
             page.get_by_role("button", name="2 new").click()
             counted(page, 43)
-            until(page, "() => document.querySelector('#row-0 [data-column=seed]')?.textContent === '42'")
+            until(
+                page,
+                "() => document.querySelector('#row-0 [data-column=seed]')?.textContent === '42'",
+            )
 
         visit(browser, address, job)
 

@@ -24,10 +24,14 @@ def recording(folder: Path, **settings: Any) -> Iterator[rollcam.Recorder]:
 
 def add(recorder: rollcam.Recorder, first: int, last: int) -> None:
     for step in range(first, last + 1):
-        recorder.frame(barcode.draw(step, 128, 96), reward=None if step == 0 else 1.0, action=step % 3)
+        recorder.frame(
+            barcode.draw(step, 128, 96), reward=None if step == 0 else 1.0, action=step % 3
+        )
 
 
-def test_a_growing_film_is_followed_and_becomes_the_episode(browser: Browser, tmp_path: Path) -> None:
+def test_a_growing_film_is_followed_and_becomes_the_episode(
+    browser: Browser, tmp_path: Path
+) -> None:
     with gallery(tmp_path) as url, recording(tmp_path, env_id="Live-v0") as recorder:
         add(recorder, 0, 10)
 
@@ -81,7 +85,10 @@ def test_growing_text_is_followed(browser: Browser, tmp_path: Path) -> None:
             page.locator(".live-chip").click()
             until(page, "() => document.querySelector('.tty')?.textContent.includes('step 1')")
             recorder.frame("a wider line: step 2\n\x1b[31mand another", reward=1.0)
-            until(page, "() => document.querySelector('.tty')?.textContent.includes('wider line: step 2')")
+            until(
+                page,
+                "() => document.querySelector('.tty')?.textContent.includes('wider line: step 2')",
+            )
             page.keyboard.press(",")
             assert "step 1" in page.locator(".tty").inner_text()
             recorder.end(terminated=True).result(timeout=30)
@@ -101,7 +108,10 @@ def test_what_is_recorded_comes_and_goes_in_the_list(browser: Browser, tmp_path:
             page.locator(".holder .notice").wait_for()
             with recording(tmp_path, env_id="Coming-v0") as recorder:
                 add(recorder, 0, 3)
-                until(page, "() => document.querySelector('.live-chip')?.textContent.includes('Coming-v0')")
+                until(
+                    page,
+                    "() => document.querySelector('.live-chip')?.textContent.includes('Coming-v0')",
+                )
                 recorder.end(truncated=True).result(timeout=30)
             until(page, "() => document.querySelector('.live-chip') === null")
             until(page, "() => document.querySelector('.t-row .row-link[href]') !== null")

@@ -19,8 +19,7 @@ from tests.browser import Browser
 from tests.gallery.page_rig import film, gallery, settled, until, visit
 
 PAGES = ("find", "grid", "watch", "text", "compare", "help")
-THEMES = ("light", "dark")
-WIDTHS = (1280, 390)
+LOOKS = [(theme, width) for theme in ("light", "dark") for width in (1280, 390)]
 
 # Elements that can be used and have no name; text that is too faint; what sticks out to the right.
 CHECK = """() => {
@@ -93,7 +92,10 @@ def show(page: Page, url: str, place: str) -> None:
     page.goto(url + address)
     if place in ("find", "help"):
         until(page, "() => document.querySelector('.t-row .row-link[href]') !== null")
-        until(page, "() => document.querySelector('.filters .choice, .filters .range:not([hidden])') !== null")
+        until(
+            page,
+            "() => document.querySelector('.filters .choice, .filters .range:not([hidden])') !== null",
+        )
     if place == "help":
         page.keyboard.press("?")
         page.get_by_role("dialog").wait_for()
@@ -113,20 +115,19 @@ def show_again(page: Page, place: str) -> None:
     settled(page)
 
 
-def each_look(page: Page, url: str) -> Iterator[str]:
+def each_look(page: Page, url: str, looks: list[tuple[str, int]]) -> Iterator[str]:
     page.goto(url)
-    for theme in THEMES:
+    for theme, width in looks:
         page.emulate_media(color_scheme=theme)
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 844})
-            for place in PAGES:
-                show(page, url, place)
-                yield f"{place}, {theme}, {width}"
+        page.set_viewport_size({"width": width, "height": 844})
+        for place in PAGES:
+            show(page, url, place)
+            yield f"{place}, {theme}, {width}"
 
 
 def test_every_place_can_be_read_and_used(browser: Browser, url: str) -> None:
     def job(page: Page) -> dict[str, Any]:
-        return {look: page.evaluate(CHECK) for look in each_look(page, url)}
+        return {look: page.evaluate(CHECK) for look in each_look(page, url, LOOKS)}
 
     for look, found in visit(browser, url, job, limit_s=120).items():
         assert found["nameless"] == [], look
@@ -146,7 +147,7 @@ def test_axe_finds_nothing_serious(browser: Browser, url: str) -> None:
 
     def job(page: Page) -> dict[str, list[str]]:
         serious = {}
-        for look in each_look(page, url):
+        for look in each_look(page, url, [LOOKS[0], LOOKS[-1]]):
             page.evaluate(axe)
             found = page.evaluate("async () => (await axe.run()).violations")
             serious[look] = [

@@ -40,7 +40,7 @@ def told_by_sidecar(episode: rollcam.Episode, frame: int) -> dict[str, float]:
 
 
 def as_number(text: str) -> float:
-    return float(text.replace("−", "-").replace("\u2009", ""))
+    return float(text.replace("\u2212", "-").replace("\u2009", ""))
 
 
 def open_first(page: Page, url: str, *, sort: str = "episode_return") -> None:
@@ -141,7 +141,10 @@ def test_a_loop_begins_again(browser: Browser, shelf: tuple[str, list[rollcam.Ep
         page.keyboard.press(",")
         settled(page)
         page.keyboard.press(" ")
-        until(page, "() => { const n = Number(document.querySelector('.scrub').value); return n > 2 && n < 30 }")
+        until(
+            page,
+            "() => { const n = Number(document.querySelector('.scrub').value); return n > 2 && n < 30 }",
+        )
 
     visit(browser, url, job)
 
@@ -180,9 +183,7 @@ def test_a_link_to_a_step_opens_there_in_a_new_tab(
     assert "frame=7" in link
 
 
-def test_next_better_and_back(
-    browser: Browser, shelf: tuple[str, list[rollcam.Episode]]
-) -> None:
+def test_next_better_and_back(browser: Browser, shelf: tuple[str, list[rollcam.Episode]]) -> None:
     url, episodes = shelf
 
     def job(page: Page) -> list[str]:
@@ -192,7 +193,11 @@ def test_next_better_and_back(
             titles.append(page.locator("h1.title").inner_text())
             page.locator("[data-way=better][href]").wait_for()
             page.keyboard.press("]")
-            until(page, "title => document.querySelector('h1.title').textContent !== title", titles[-1])
+            until(
+                page,
+                "title => document.querySelector('h1.title').textContent !== title",
+                titles[-1],
+            )
         titles.append(page.locator("h1.title").inner_text())
         page.go_back()
         until(page, "title => document.querySelector('h1.title').textContent === title", titles[1])
@@ -217,7 +222,15 @@ def test_facts_and_download(browser: Browser, shelf: tuple[str, list[rollcam.Epi
     last = episodes[-1]
     assert data == last.media_path.read_bytes()
     squeezed = re.sub(r"\s+", " ", text)
-    for said in ("Coded-v0", last.run_id, last.episode_id, "num_env_steps", "3000", "truncated", "128 × 96"):
+    for said in (
+        "Coded-v0",
+        last.run_id,
+        last.episode_id,
+        "num_env_steps",
+        "3000",
+        "truncated",
+        "128 \u00d7 96",
+    ):
         assert said in squeezed.replace("\u2009", "").replace("3 000", "3000"), said
 
 
