@@ -15,6 +15,7 @@ from rollcam.errors import RollcamError
 
 _VERBS = {
     "check": "rollcam.cli.media",
+    "film": "rollcam.cli.film",
     "ls": "rollcam.cli.browse",
     "prune": "rollcam.cli.tidy",
     "publish": "rollcam.cli.publish",
