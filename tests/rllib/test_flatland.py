@@ -141,11 +141,10 @@ def test_numbers_are_in_the_sidecar(played) -> None:
     assert told["final_info"] == played.infos[-1]
 
 
-def test_rendering_changes_nothing() -> None:
+def test_rendering_changes_nothing(env, played) -> None:
     def trajectory(is_rendered: bool) -> tuple[list[Any], Any]:
         random.seed(5)
         np.random.seed(5)
-        env = make_flatland_env({**SMALL, "malfunction_interval": 20})
         env.reset(seed=5)
         steps = []
         for rewards, _, _ in play(env):
