@@ -98,7 +98,10 @@ METHODS = (
 """Methods of `AlgorithmConfig` whose arguments a file may name, in this order."""
 
 FILM_KEYS = {"render": (str, bool), "video_dir": TEXT, "resume": SWITCH, "wandb": MAPPING}
-"""Keys of `env_config` that are the recorder's. `render` goes to a flatland as well."""
+"""Keys of `env_config` that are the recorder's."""
+
+FLATLAND = "flatland"
+"""The environment that takes `render` as well: only one that was made for pixels has them."""
 
 Film = Literal["train", "eval", "all"]
 
@@ -231,7 +234,7 @@ def _experiment(name: str, body: dict[str, Any], changes: Mapping[str, Any]) -> 
         _check(f"{name}: stop: {criterion}", limit, NUMBER)
     # Copied before they are merged: evaluation and training must not share a mapping.
     config = _today(name, _merged(copy.deepcopy(body.get("config") or {}), changes))
-    config, filming = _without_films(name, config)
+    config, filming = _without_films(name, body["env"], config)
     facts = {k: v for k, v in body.items() if k not in ("config", "stop")}
     return Experiment(name=name, stop=body["stop"], filming=filming, config=config, **facts)
 
@@ -259,8 +262,10 @@ def _today(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _without_films(name: str, config: dict[str, Any]) -> tuple[dict[str, Any], Filming]:
-    """Take the recorder's keys out of both `env_config`s; `render` stays, as it is the env's too."""
+def _without_films(
+    name: str, env: str, config: dict[str, Any]
+) -> tuple[dict[str, Any], Filming]:
+    """Take the recorder's keys out of both `env_config`s."""
     where = f"{name}: env_config"
     training = _mapping(where, config.get("env_config") or {})
     evaluation = dict(_mapping(f"{name}: evaluation_config", config.get("evaluation_config") or {}))
@@ -275,9 +280,9 @@ def _without_films(name: str, config: dict[str, Any]) -> tuple[dict[str, Any], F
     # Without evaluation there is nobody to film there.
     films_eval = films_eval and bool(config.get("evaluation_interval"))
     film = _film(bool(training.get("render")), films_eval)
-    config = {**config, "env_config": _of_the_env(training)}
+    config = {**config, "env_config": _of_the_env(env, training)}
     if evaluation:
-        evaluation["env_config"] = _of_the_env(evaluating)
+        evaluation["env_config"] = _of_the_env(env, evaluating)
         config["evaluation_config"] = evaluation
     return config, Filming(film, **given)
 
@@ -288,8 +293,13 @@ def _film(training: bool, evaluation: bool) -> Film | None:
     return "eval" if evaluation else None
 
 
-def _of_the_env(env_config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in env_config.items() if k == "render" or k not in FILM_KEYS}
+def _of_the_env(env: str, env_config: Mapping[str, Any]) -> dict[str, Any]:
+    takes_render = env == FLATLAND
+    return {
+        key: value
+        for key, value in env_config.items()
+        if key not in FILM_KEYS or (key == "render" and takes_render)
+    }
 
 
 def _mapping(where: str, value: Any) -> dict[str, Any]:

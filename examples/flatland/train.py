@@ -22,23 +22,36 @@ HERE = Path(__file__).resolve().parent
 # Ray asks its makers for a number at each start, and calls home; neither is wanted here.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+import gymnasium  # noqa: E402
 import ray  # noqa: E402
 from ray.tune.registry import get_trainable_cls, register_env  # noqa: E402
 
 sys.path.insert(0, str(HERE))
 
-from recipe import STOPS, Experiment, configured, number_in, read_file, read_yaml  # noqa: E402
+from recipe import (  # noqa: E402
+    FLATLAND,
+    STOPS,
+    Experiment,
+    configured,
+    number_in,
+    read_file,
+    read_yaml,
+)
 
 from rollcam.errors import RollcamError, SettingError  # noqa: E402
 from rollcam.integrations.flatland import make_flatland_env  # noqa: E402
 from rollcam.integrations.rllib import RECIPE_NAME, RollcamCallback, wrap_env  # noqa: E402
 from rollcam.sinks.folder import FolderSink  # noqa: E402
 
+PUBLISH_S = 60.0
+"""How long the end waits for W&B; an offline run cannot be gone on with."""
 LOGGED = ("training_iteration", "num_env_steps_sampled_lifetime", "episode_return_mean")
 
 
 def main() -> None:
     told = arguments()
+    # Flatland says of its observations that they are float32, and they are not.
+    gymnasium.logger.min_level = gymnasium.logger.ERROR
     if told.record and not told.eval:
         raise SettingError("--record films the evaluation; give --eval, too")
     changes: dict[str, Any] = {}
@@ -47,7 +60,9 @@ def main() -> None:
         changes = read_yaml(HERE / "recording" / name)
     experiments = read_file(told.file, changes=changes)
     # Logical CPUs: a small example may start more processes than there are cores.
-    ray.init(num_cpus=told.cpus, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        num_cpus=told.cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     try:
         for experiment in experiments:
             run(experiment)
@@ -90,10 +105,10 @@ def algorithm_config(experiment: Experiment, trial: Path, wandb_run: Any) -> Any
         config = get_trainable_cls(experiment.run).get_default_config()
     except Exception as error:
         raise SettingError(f"RLlib has no algorithm {experiment.run!r}: {error}") from error
-    config = configured(experiment, config).environment(
+    config = configured(experiment, config.debugging(log_level="ERROR")).environment(
         registered(experiment), env_config=dict(experiment.config["env_config"])
     )
-    if experiment.env == "flatland":
+    if experiment.env == FLATLAND:
         config.multi_agent(policies={"shared"}, policy_mapping_fn=lambda *_, **__: "shared")
     filming = experiment.filming
     if filming.film is None:
@@ -107,6 +122,7 @@ def algorithm_config(experiment: Experiment, trial: Path, wandb_run: Any) -> Any
             name_prefix=Path(filming.video_dir).name,
             resume=filming.resume,
             sinks=sinks(trial, wandb_run),
+            close_s=PUBLISH_S,
         )
     )
 
@@ -120,17 +136,16 @@ def sinks(trial: Path, wandb_run: Any) -> list[Any]:
     if wandb_run is not None:
         from rollcam.sinks.wandb import WandbSink
 
-        found.append(WandbSink(wandb_run))
+        # `tell` logs whole rows, so a film need not wait for one.
+        found.append(WandbSink(wandb_run, commits=True))
     return found
 
 
 def registered(experiment: Experiment) -> str:
     """Register the environment, ready to be filmed."""
-    if experiment.env == "flatland":
-        register_env("flatland", make_flatland_env)
-        return wrap_env("flatland")
-    # What is made for films has a render mode anyway; of Gymnasium's it is none of the arguments.
-    experiment.config["env_config"].pop("render", None)
+    if experiment.env == FLATLAND:
+        register_env(FLATLAND, make_flatland_env)
+        return wrap_env(FLATLAND)
     return wrap_env(experiment.env)
 
 
