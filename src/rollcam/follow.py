@@ -99,8 +99,7 @@ class Follower:
         except BaseException:
             self._folder.release()
             raise
-        owes = {} if self._publication is None else {"is_owed": self._publication.owes}
-        self._retention = Retention(keep, max_bytes=max_bytes, **owes)
+        self._retention = Retention(keep, max_bytes=max_bytes, is_owed=self._owes)
         self._on_finished = on_finished
         self._poll_s = poll_s
         self._scan = Scan(str(self._folder.root))
@@ -131,6 +130,10 @@ class Follower:
     def recover_soon(self) -> None:
         """Finish what dead processes left, on the background thread."""
         self._has_to_recover = True
+        self._wake.set()
+
+    def look_soon(self) -> None:
+        """Take in what is new, on the background thread."""
         self._wake.set()
 
     def look(self) -> None:
@@ -190,6 +193,9 @@ class Follower:
                 self._delete(self._retention.settled())
             if not self._is_closing:
                 self._wake.wait(self._poll_s)
+
+    def _owes(self, episode: Episode) -> bool:
+        return self._publication is not None and self._publication.owes(episode)
 
     def _pass_over_known(self) -> None:
         """Note what lies there already, unread: this run's films are still to come."""

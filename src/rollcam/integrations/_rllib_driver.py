@@ -114,7 +114,7 @@ class Driver:
 
     def add_metrics(self, result: dict[str, Any]) -> None:
         """Write into a result how the filming goes; warn, once, when it does not go well."""
-        self._follower.look()
+        self._follower.look_soon()
         for results in (result, result.get("evaluation") or {}):
             n = (results.get("env_runners") or {}).pop(FAILED_METRIC, 0)
             self._n_failed += 0 if n != n else int(n)  # NaN: nothing was logged this time

@@ -53,6 +53,7 @@ class Runner:
         self._trigger = trigger
         self._reach: Reach | None = None
         self._n_begun: dict[int, int] = {}
+        self._n_all = 0
         self._open: dict[int, dict[str, Any]] = {}
         self._said: set[str] = set()
         self._n_failed = 0
@@ -73,6 +74,7 @@ class Runner:
             return
         n = self._n_begun.get(index, 0)
         self._n_begun[index] = n + 1
+        number, self._n_all = self._n_all, self._n_all + 1
         entry = _registry(env_runner)[self._session]
         mode = entry.mode(env_runner)
         if self._film not in ("all", mode):
@@ -92,7 +94,7 @@ class Runner:
             episode_index=n,
             env_id=_env_id(env_runner.config.env),
             context=context,
-            metadata=entry.metadata,
+            metadata={**entry.metadata, "runner_episode": number},
             facts={"episode_id": episode.id_},
         )
         problems = self._reach.tell(index, "begin", order)

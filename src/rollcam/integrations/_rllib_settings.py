@@ -14,14 +14,16 @@ from rollcam.episode import Mode, OnFull
 UNKNOWN = "unknown"
 """Stands for a number of the trainer's that nobody here knows; never 0."""
 
+_SHORT = {"steps": "num_env_steps_sampled_lifetime", "episode": "runner_episode"}
+"""Short names of fields in templates. The number of an episode in its environment would not tell the
+films of one process apart."""
+
 Film: TypeAlias = Literal["eval", "train", "all"]
 
 PLAIN_NAME = "{prefix}-{iteration:06d}-{steps:09d}.{episode:06d}.{pid}"
 """Names of films, by default."""
 
-RECIPE_NAME = (
-    "{prefix}-{iteration:06d}-{steps:09d}.{percentage_complete:03d}.{episode:06d}.{pid}"
-)
+RECIPE_NAME = "{prefix}-{iteration:06d}-{steps:09d}.{percentage_complete:03d}.{episode:06d}.{pid}"
 """Names of films as in the flatland recipe."""
 
 
@@ -98,4 +100,6 @@ def filled_in(template: str, prefix: str) -> str:
     """Return a template with the recipe's field names turned into those of contexts."""
     safe = prefix.replace("{", "{{").replace("}", "}}")
     template = re.sub(r"(?<!\{)\{prefix\}", lambda _: safe, template)
-    return re.sub(r"(?<!\{)\{steps(?=[:}])", "{num_env_steps_sampled_lifetime", template)
+    for short, field_name in _SHORT.items():
+        template = re.sub(rf"(?<!\{{)\{{{short}(?=[:}}])", f"{{{field_name}", template)
+    return template

@@ -65,7 +65,7 @@ for copies of a callback in the process that made it."""
 _UNTRAVELLED = ("sinks", "keep", "on_finished")
 
 
-class RollcamCallback(RLlibCallback):
+class RollcamCallback(RLlibCallback):  # type: ignore[misc] - Ray is not where types are checked
     """Films episodes, with the state of the training at both ends of each.
 
     Given to `config.callbacks(...)` as it is, alone or in a list with other callbacks. Environments
@@ -162,7 +162,7 @@ class RollcamCallback(RLlibCallback):
             on_full=on_full, metadata=_travelling(metadata), info_keys=tuple(info_keys),
         )  # fmt: skip
         self._session = str(ULID())
-        self._plan = {
+        self._plan: dict[str, Any] = {
             "film": film, "resume": resume, "close_s": float(close_s), "max_bytes": max_bytes,
             "sinks": tuple(sinks), "keep": keep, "on_finished": on_finished,
         }  # fmt: skip
