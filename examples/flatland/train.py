@@ -43,7 +43,7 @@ from rollcam.integrations.flatland import make_flatland_env  # noqa: E402
 from rollcam.integrations.rllib import RECIPE_NAME, RollcamCallback, wrap_env  # noqa: E402
 from rollcam.sinks.folder import FolderSink  # noqa: E402
 
-PUBLISH_S = 60.0
+PUBLISH_S = 8.0
 """How long the end waits for W&B; an offline run cannot be gone on with."""
 LOGGED = ("training_iteration", "num_env_steps_sampled_lifetime", "episode_return_mean")
 
