@@ -214,7 +214,9 @@ def _homes(config: Any) -> dict[str, str]:
     for method in METHODS:
         for owner in type(config).__mro__:
             function = owner.__dict__.get(method)
-            for name, argument in inspect.signature(function).parameters.items() if function else ():
+            for name, argument in (
+                inspect.signature(function).parameters.items() if function else ()
+            ):
                 if argument.kind is argument.KEYWORD_ONLY and name not in (*RENAMED, *GONE):
                     homes.setdefault(name, method)
     return homes
@@ -262,9 +264,7 @@ def _today(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _without_films(
-    name: str, env: str, config: dict[str, Any]
-) -> tuple[dict[str, Any], Filming]:
+def _without_films(name: str, env: str, config: dict[str, Any]) -> tuple[dict[str, Any], Filming]:
     """Take the recorder's keys out of both `env_config`s."""
     where = f"{name}: env_config"
     training = _mapping(where, config.get("env_config") or {})
@@ -275,7 +275,9 @@ def _without_films(
             if told.get(key) is not None:
                 _check(f"{where}: {key}", told[key], kinds)
     told = {**evaluating, **training}
-    given = {key: told[key] for key in ("video_dir", "resume", "wandb") if told.get(key) is not None}
+    given = {
+        key: told[key] for key in ("video_dir", "resume", "wandb") if told.get(key) is not None
+    }
     films_eval = bool(evaluating.get("render", training.get("render")))
     # Without evaluation there is nobody to film there.
     films_eval = films_eval and bool(config.get("evaluation_interval"))

@@ -192,9 +192,7 @@ def is_due(experiment: Experiment, iteration: int) -> bool:
     return experiment.checkpoint_freq > 0 and iteration % experiment.checkpoint_freq == 0
 
 
-def tell(
-    experiment: Experiment, trial: Path, wandb_run: Any, result: Mapping[str, Any]
-) -> None:
+def tell(experiment: Experiment, trial: Path, wandb_run: Any, result: Mapping[str, Any]) -> None:
     """Print an iteration's numbers, keep them in the trial's folder, and log them."""
     numbers = {name: number_in(result, STOPS[name]) for name in LOGGED}
     with open(trial / "result.json", "a", encoding="utf-8") as file:

@@ -59,7 +59,9 @@ def run(arguments: list[str], cwd: Path, home: Path) -> subprocess.CompletedProc
 
 def a_copy(folder: Path) -> Path:
     target = folder / "recipe"
-    shutil.copytree(ROOT / "examples/flatland", target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "examples/flatland", target, ignore=shutil.ignore_patterns("__pycache__")
+    )
     return target
 
 
@@ -96,7 +98,9 @@ def rows_of(home: Path) -> list[VideoRow]:
 
 
 def test_every_episode_has_one_film_with_its_last_frame(trained) -> None:
-    results = [json.loads(line) for line in (trained.trial / "result.json").read_text().splitlines()]
+    results = [
+        json.loads(line) for line in (trained.trial / "result.json").read_text().splitlines()
+    ]
     assert [result["training_iteration"] for result in results] == [1, 2, 3, 4, 5, 6]
     finished = [e for e in trained.episodes if e.terminated or e.truncated]
     assert len(finished) >= 6
@@ -108,9 +112,10 @@ def test_every_episode_has_one_film_with_its_last_frame(trained) -> None:
         assert episode.n_dropped == 0
     numbers = sorted(episode.episode_index for episode in trained.episodes)
     assert numbers == list(range(len(trained.episodes)))
-    assert sum(episode.episode_length for episode in finished) <= results[-1][
-        "num_env_steps_sampled_lifetime"
-    ]
+    assert (
+        sum(episode.episode_length for episode in finished)
+        <= results[-1]["num_env_steps_sampled_lifetime"]
+    )
 
 
 def test_names_are_made_of_the_episodes_own_numbers(trained) -> None:
@@ -214,7 +219,11 @@ def test_cartpole_films_its_evaluation_only(tmp_path: Path) -> None:
 def test_a_checkpoint_of_flatland_is_filmed(trained, tmp_path: Path) -> None:
     arguments = ["--env", "rollcam.integrations.flatland:make_flatland_env"]
     found = check_film(
-        trained.trial / "checkpoint_000006", tmp_path, trained.home, env_id=None, arguments=arguments
+        trained.trial / "checkpoint_000006",
+        tmp_path,
+        trained.home,
+        env_id=None,
+        arguments=arguments,
     )
     for episode in found:
         assert "percentage_complete" in episode.final_info

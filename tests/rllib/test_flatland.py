@@ -45,14 +45,14 @@ def played(env: Any, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespac
         pictures.append(env.render())
         recorder.begin()
         recorder.frame(pictures[-1])
-        for rewards, ended, info in play(env):
+        for rewards, is_over, info in play(env):
             pictures.append(env.render())
             infos.append(info["__common__"])
             trains.append(
                 [(a.current_configuration, a.old_configuration) for a in env.wrap().agents]
             )
             recorder.frame(pictures[-1], reward=sum(rewards.values()), info=info["__common__"])
-        episode = recorder.end(terminated=ended).result(timeout=60)
+        episode = recorder.end(terminated=is_over).result(timeout=60)
     agents = copy.deepcopy(env.wrap().agents)
     return SimpleNamespace(
         pictures=pictures, infos=infos, trains=trains, episode=episode, agents=agents

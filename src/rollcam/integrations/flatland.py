@@ -221,7 +221,9 @@ def _rail_env_of(settings: Mapping[str, Any]) -> Any:
     predictor = ShortestPathPredictorForRailEnv(max_depth=settings["shortest_path_max_depth"])
     own = ("max_depth", "shortest_path_max_depth", "regenerate", "render", "width", "height")
     generated = {key: value for key, value in settings.items() if key not in own}
-    tree = FlattenedNormalizedTreeObsForRailEnv(max_depth=settings["max_depth"], predictor=predictor)
+    tree = FlattenedNormalizedTreeObsForRailEnv(
+        max_depth=settings["max_depth"], predictor=predictor
+    )
     try:
         return env_generator(**generated, obs_builder_object=tree)[0]
     except Exception as error:  # whatever its generators may raise on a map that cannot be
