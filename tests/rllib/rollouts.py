@@ -191,6 +191,17 @@ def training(folder: Path, **settings: Any) -> Training:
     return Training(algorithm, folder / "films", folder / "journal")
 
 
+def wrappers(env_runner: Any) -> list[str]:
+    """What stands around the environments of a runner, as far as it is ours. Runs there."""
+    found = []
+    for env in env_runner.env.unwrapped.envs:
+        while env is not env.unwrapped:
+            found.append(type(env).__name__)
+            env = env.env
+        found.append(type(env).__name__)
+    return [name for name in found if name in ("FilmedEnv", "VaryingEnv")]
+
+
 def films_of(folder: Path) -> list[Episode]:
     """All films, by their sidecars."""
     listing = list_episodes(folder)

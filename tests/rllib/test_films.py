@@ -14,6 +14,7 @@ from tests.rllib.rollouts import (
     films_of,
     finished,
     training,
+    wrappers,
 )
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -91,7 +92,7 @@ def test_evaluation_only_leaves_training_alone(tmp_path: Path) -> None:
         evaluation=REMOTE_EVALUATION,
     )  # fmt: skip
     run.train(2)
-    kinds = run.algorithm.env_runner_group.foreach_env_runner(_kinds, local_env_runner=False)
+    kinds = run.algorithm.env_runner_group.foreach_env_runner(wrappers, local_env_runner=False)
     run.algorithm.evaluate()
     run.algorithm.stop()
 
@@ -103,17 +104,6 @@ def test_evaluation_only_leaves_training_alone(tmp_path: Path) -> None:
     # An evaluation of its own belongs to the iteration that is over.
     assert sorted(f.context_at_start["iteration"] for f in films.values()) == [1, 1, 2, 2, 2, 2]
     assert all(f.mode == "eval" and f.name.startswith("eval-") for f in films.values())
-
-
-def _kinds(env_runner: Any) -> list[str]:
-    """Which wrappers stand around the training's environments."""
-    found = []
-    for env in env_runner.env.unwrapped.envs:
-        while env is not env.unwrapped:
-            found.append(type(env).__name__)
-            env = env.env
-        found.append(type(env).__name__)
-    return [name for name in found if name in ("FilmedEnv", "VaryingEnv")]
 
 
 def test_local_runner_that_also_evaluates(tmp_path: Path) -> None:
