@@ -81,7 +81,7 @@ class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
         result = self.env.step(action)
         crew = self._crew
         if crew is not None and crew.is_filming:
-            crew.safely(lambda: crew.film(action, result[1], result[4]))
+            crew.safely(lambda: crew.film(action, *result[1:]))
         return result
 
     def close(self) -> None:
@@ -124,6 +124,7 @@ class _Crew:
         self._recorders: dict[tuple[str, Mode], Recorder] = {}
         self._scene: _Scene | None = None
         self._info: dict[str, Any] = {}
+        self._is_over: dict[str, bool] = {}
 
     @property
     def is_filming(self) -> bool:
@@ -161,13 +162,15 @@ class _Crew:
             extra={"rllib": facts},
         )
         self._scene = _Scene(recorder, facts)
-        self._info = {}
+        self._info, self._is_over = {}, {}
         recorder.capture(self._render, is_reset=True)
 
-    def film(self, action: Any, reward: Any, info: Any) -> None:
+    def film(self, action: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> None:
         """Film the state after a step."""
         if self._scene is None:
             return
+        # RLlib's own flags call a multi-agent episode terminated when it was truncated.
+        self._is_over = {"terminated": _of_all(terminated), "truncated": _of_all(truncated)}
         self._info = _plain_info(info)
         self._scene.recorder.capture(
             self._render,
@@ -178,13 +181,7 @@ class _Crew:
 
     def end(self, ending: Ending) -> None:
         """End the film of an episode that ended."""
-        self._end(
-            FINISHED,
-            ending.context,
-            ending.facts,
-            terminated=ending.terminated,
-            truncated=ending.truncated,
-        )
+        self._end(FINISHED, ending.context, ending.facts)
 
     def cut(self, outcome: str) -> None:
         """End the film of an episode that did not, if one is open."""
@@ -197,15 +194,7 @@ class _Crew:
         for recorder in recorders.values():
             recorder.close(CLOSE_S)
 
-    def _end(
-        self,
-        outcome: str,
-        context: Mapping[str, Any],
-        facts: Mapping[str, Any],
-        *,
-        terminated: bool = False,
-        truncated: bool = False,
-    ) -> None:
+    def _end(self, outcome: str, context: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         scene, self._scene = self._scene, None
         if scene is None:
             return
@@ -215,7 +204,7 @@ class _Crew:
             # What a step said of itself is the last info; what the episode says comes on top.
             self._info.update(self._told())
         finally:
-            scene.recorder.end(terminated=terminated, truncated=truncated)
+            scene.recorder.end(**self._is_over)
 
     def _told(self) -> dict[str, Any]:
         tell = None
@@ -267,6 +256,10 @@ def _plain_info(info: Any) -> dict[str, Any]:
                 own if agent == "__common__" else {f"{agent}.{k}": v for k, v in own.items()}
             )
     return plain
+
+
+def _of_all(flag: Any) -> bool:
+    return bool(flag.get("__all__", False) if isinstance(flag, Mapping) else flag)
 
 
 def _check_render_mode(env: gym.Env[Any, Any]) -> None:

@@ -114,8 +114,6 @@ class Runner:
         chunks = [*earlier, episode]
         steps = episode.env_t if hasattr(episode, "env_t") else episode.t
         ending = Ending(
-            terminated=bool(episode.is_terminated),
-            truncated=bool(episode.is_truncated),
             context=self._context(env_runner, entry, episode, index),
             facts={
                 "return": float(sum(chunk.get_return() for chunk in chunks)),

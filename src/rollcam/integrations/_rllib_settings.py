@@ -90,8 +90,6 @@ class Order:
 class Ending:
     """Tells it that the episode is over, in RLlib's own numbers."""
 
-    terminated: bool
-    truncated: bool
     context: Mapping[str, Any]
     facts: Mapping[str, Any]
 

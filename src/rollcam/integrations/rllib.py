@@ -65,7 +65,7 @@ for copies of a callback in the process that made it."""
 _UNTRAVELLED = ("sinks", "keep", "on_finished")
 
 
-class RollcamCallback(RLlibCallback):  # type: ignore[misc] - Ray is not where types are checked
+class RollcamCallback(RLlibCallback):  # type: ignore[misc]  # Ray is absent where types are checked
     """Films episodes, with the state of the training at both ends of each.
 
     Given to `config.callbacks(...)` as it is, alone or in a list with other callbacks. Environments
