@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -21,12 +22,15 @@ import yaml
 
 import rollcam
 from rollcam.episode import EpisodeStatus
+from rollcam.errors import SettingError
 from rollcam.integrations.rllib import UNKNOWN
+from rollcam.integrations.rllib_checkpoint import film_checkpoint
 from rollcam.sinks.facts import caption_of, step_of
 from rollcam.sinks.wandb_log import TransactionLog, VideoRow, videos_of
 from tests.barcode import decode
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples/flatland"
 TIMEOUT_S = 280.0
 NAME = re.compile(r"flatland-(\d{6})-(\d{9,10})\.(\d{3})\.(\d{5,6})\.(\d+)")
 
@@ -59,9 +63,7 @@ def run(arguments: list[str], cwd: Path, home: Path) -> subprocess.CompletedProc
 
 def a_copy(folder: Path) -> Path:
     target = folder / "recipe"
-    shutil.copytree(
-        ROOT / "examples/flatland", target, ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(EXAMPLE, target, ignore=shutil.ignore_patterns("__pycache__"))
     return target
 
 
@@ -209,8 +211,11 @@ def test_cartpole_films_its_evaluation_only(tmp_path: Path) -> None:
     (episode,) = films.values()
     assert episode.mode == "eval"
     assert episode.n_frames == episode.episode_length + 1
-    assert episode.context_at_end["iteration"] == 2
-    assert episode.context_at_end["num_env_steps_sampled_lifetime"] == 1600
+    (told_by_rllib,) = home.glob("ray_results/cartpole-ppo/*/result.json")
+    result = json.loads(told_by_rllib.read_text().splitlines()[-1])
+    for counter in ("iteration", "num_env_steps_sampled_lifetime"):
+        of_rllib = result["training_iteration" if counter == "iteration" else counter]
+        assert episode.context_at_end[counter] == of_rllib
     assert [row.fact("episode_id") for row in rows_of(home)] == [episode.episode_id]
     (checkpoint,) = home.glob("ray_results/cartpole-ppo/*/checkpoint_000002")
     check_film(checkpoint, tmp_path / "filmed", home, env_id="CartPole-v1", arguments=[])
@@ -227,6 +232,25 @@ def test_a_checkpoint_of_flatland_is_filmed(trained, tmp_path: Path) -> None:
     )
     for episode in found:
         assert "percentage_complete" in episode.final_info
+
+
+def test_an_environment_that_only_the_script_knew(trained, tmp_path: Path) -> None:
+    checkpoint = trained.trial / "checkpoint_000003"
+    with pytest.raises(SettingError, match=r"knows the environment 'flatland' here.*--env module"):
+        film_checkpoint(checkpoint, tmp_path)
+    for wrong in ("nobody:knows", "json:nothing", "rollcam.integrations.flatland:FPS"):
+        with pytest.raises(SettingError, match=wrong):
+            film_checkpoint(checkpoint, tmp_path, env=wrong)
+
+
+def test_folders_that_are_no_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"has no class_and_ctor_args\.pkl"):
+        film_checkpoint(tmp_path, tmp_path / "films")
+    for data in (b"", b"no pickle", pickle.dumps([1, 2])):
+        (tmp_path / "class_and_ctor_args.pkl").write_bytes(data)
+        with pytest.raises(SettingError, match="cannot be read"):
+            film_checkpoint(tmp_path, tmp_path / "films")
+    assert not (tmp_path / "films").exists()
 
 
 def check_film(

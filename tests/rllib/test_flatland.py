@@ -45,14 +45,14 @@ def played(env: Any, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespac
         pictures.append(env.render())
         recorder.begin()
         recorder.frame(pictures[-1])
-        for rewards, is_over, info in play(env):
+        for rewards, info in play(env):
             pictures.append(env.render())
             infos.append(info["__common__"])
             trains.append(
                 [(a.current_configuration, a.old_configuration) for a in env.wrap().agents]
             )
             recorder.frame(pictures[-1], reward=sum(rewards.values()), info=info["__common__"])
-        episode = recorder.end(terminated=is_over).result(timeout=60)
+        episode = recorder.end(terminated=True).result(timeout=60)
     agents = copy.deepcopy(env.wrap().agents)
     return SimpleNamespace(
         pictures=pictures, infos=infos, trains=trains, episode=episode, agents=agents
@@ -69,7 +69,7 @@ def play(env: Any):
         waiting = {str(h): a for h, a in actions.items() if not rail_env.dones[h]}
         _, rewards, terminateds, _, infos = env.step(waiting)
         ended = terminateds["__all__"]
-        yield rewards, ended, infos
+        yield rewards, infos
 
 
 def test_pictures_are_pixels_without_a_display(played) -> None:
@@ -147,7 +147,7 @@ def test_rendering_changes_nothing(env, played) -> None:
         np.random.seed(5)
         env.reset(seed=5)
         steps = []
-        for rewards, _, _ in play(env):
+        for rewards, _ in play(env):
             if is_rendered:
                 env.render()
             steps.append((rewards, [str(a.current_configuration) for a in env.wrap().agents]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,8 @@ OLD = {
 }
 
 
-@pytest.fixture(scope="module")
-def recipe() -> Any:
+@contextmanager
+def load_recipe() -> Iterator[Any]:
     # The example's folder has a module of a common name, so it is not put onto the path.
     spec = importlib.util.spec_from_file_location("rollcam_example_recipe", EXAMPLE / "recipe.py")
     module = importlib.util.module_from_spec(spec)
@@ -56,6 +58,12 @@ def recipe() -> Any:
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[Any]:
+    with load_recipe() as module:
+        yield module
 
 
 @pytest.fixture

@@ -26,6 +26,19 @@ WIDTH, HEIGHT = 800, 600
 _RENDERS = (None, False, True, "human", "rgb_array")
 
 
+def __getattr__(name: str) -> Any:
+    """Load `FlatlandEnv` when it is asked for: its home needs Ray."""
+    if name == "FlatlandEnv":
+        return _rllib_home().FlatlandEnv
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _rllib_home() -> Any:
+    require("flatland", extra="flatland", package="flatland-rl")
+    require("ray.rllib", extra="flatland")  # flatland imports it, and says less
+    return require("rollcam.integrations._flatland_rllib", extra="flatland")
+
+
 class RailRenderer:
     """Draws a `RailEnv` into pixels, on machines without a display.
 
@@ -198,8 +211,8 @@ def make_flatland_env(env_config: Mapping[str, Any]) -> Any:
         MissingDependencyError: flatland-rl or Ray is not installed.
     """
     settings = _checked(env_config)
+    home = _rllib_home()
     rail_env = _rail_env_of(settings)
-    home = require("rollcam.integrations._flatland_rllib", extra="flatland,rllib")
     return home.FlatlandEnv(
         rail_env,
         "rgb_array" if settings["render"] else None,
@@ -210,8 +223,6 @@ def make_flatland_env(env_config: Mapping[str, Any]) -> Any:
 
 
 def _rail_env_of(settings: Mapping[str, Any]) -> Any:
-    require("flatland", extra="flatland", package="flatland-rl")
-    require("ray.rllib", extra="rllib")  # flatland's observations import it, and say less
     from flatland.env_generation.env_generator import env_generator
     from flatland.envs.predictions import ShortestPathPredictorForRailEnv
     from flatland.ml.observations.flatten_tree_observation_for_rail_env import (

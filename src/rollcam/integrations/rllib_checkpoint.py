@@ -94,13 +94,13 @@ def film_checkpoint(
     )
     config.debugging(seed=seed, log_level="ERROR")
     config.callbacks(films)
+    config.environment(_registered(env, config), env_config=kept)
     ray = require("ray", extra="rllib")
     is_ours = not ray.is_initialized()
     if is_ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        config.environment(_registered(env, config), env_config=kept)
         _play(config, path)
     finally:
         if is_ours:
@@ -145,16 +145,23 @@ def _registered(env: str | None, config: Any) -> Any:
     wanted = config.env if env is None else env
     if not isinstance(wanted, str):
         return wrap_env(_known_as(wanted))
-    wanted = wanted.removeprefix(_WRAPPED)
     if env is not None and ":" in env:
-        wanted = _known_as(_creator(env))
-    try:
-        return wrap_env(wanted)
-    except RollcamError as error:
+        return wrap_env(_known_as(_creator(env)))
+    wanted = wanted.removeprefix(_WRAPPED)
+    if not _is_known(wanted):
         raise SettingError(
-            f"the environment {wanted!r} is not known here: {error}. If the training script "
-            f"registered it, name what makes it: --env module:callable, called with the env_config"
-        ) from error
+            f"neither RLlib nor Gymnasium knows the environment {wanted!r} here. If the training "
+            f"script registered it, name what makes it: --env module:callable, which is called with "
+            f"the env_config"
+        )
+    return wrap_env(wanted)
+
+
+def _is_known(env_id: str) -> bool:
+    import gymnasium as gym
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    return _global_registry.contains(ENV_CREATOR, env_id) or env_id in gym.registry
 
 
 def _known_as(creator: Any) -> str:
