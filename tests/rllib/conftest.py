@@ -26,9 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore"), append=False)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One small Ray for all tests of a file."""
+def start_ray(num_cpus: int) -> None:
+    """Start a small Ray whose workers find the tests' own classes."""
     import ray
     from ray import cloudpickle
 
@@ -38,6 +37,14 @@ def cluster() -> Iterator[None]:
     # flatland-rl installs a package `tests` of its own, which workers would find first.
     for module in (barcode, envs, rollouts):
         cloudpickle.register_pickle_by_value(module)
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One small Ray for all tests of a file."""
+    import ray
+
+    start_ray(num_cpus=8)
     yield
     ray.shutdown()

@@ -201,6 +201,11 @@ def wrappers(env_runner: Any) -> list[str]:
     return [name for name in found if name in ("FilmedEnv", "VaryingEnv")]
 
 
+def runner_pid(_env_runner: Any) -> int:
+    """The process of an env runner. Runs there."""
+    return os.getpid()
+
+
 def films_of(folder: Path) -> list[Episode]:
     """All films, by their sidecars."""
     listing = list_episodes(folder)
