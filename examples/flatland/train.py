@@ -59,9 +59,11 @@ def main() -> None:
         name = "eval_render.yaml" if told.record else "eval.yaml"
         changes = read_yaml(HERE / "recording" / name)
     experiments = read_file(told.file, changes=changes)
-    # Logical CPUs: a small example may start more processes than there are cores.
     ray.init(
-        num_cpus=told.cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        num_cpus=max(processes_of(experiment) for experiment in experiments),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
     )
     try:
         for experiment in experiments:
@@ -75,8 +77,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-f", "--file", type=Path, required=True, help="the experiments")
     parser.add_argument("-e", "--eval", action="store_true", help="evaluate during training")
     parser.add_argument("--record", action="store_true", help="film the evaluation")
-    parser.add_argument("--cpus", type=int, default=4, help="CPUs that Ray may give away")
     return parser.parse_args()
+
+
+def processes_of(experiment: Experiment) -> int:
+    """Return the logical CPUs that an experiment takes, which may be more than there are cores."""
+    runners = ("num_env_runners", "evaluation_num_env_runners")
+    return 2 + sum(int(experiment.config.get(key) or 0) for key in runners)
 
 
 def run(experiment: Experiment) -> None:
