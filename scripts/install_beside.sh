@@ -14,14 +14,17 @@ mkdir -p "$folder"
 # pip warns of an index that lacks a package; that is no news.
 quiet() { grep -v -E 'it is neither a file nor|notice\]' >&2 || true; }
 
-install() { # NAME PIP-COMMAND... : installed whole, or not at all
+is_there() { # NAME : with these very packages
+    [[ "$(cat "$folder/$1/.packages" 2>/dev/null)" == "${packages[*]}" ]]
+}
+
+install() { # NAME PYTHON : installed whole, or not at all
     local name=$1
-    shift
-    [[ -d "$folder/$name" ]] && return
     echo "==> installing $name into $folder"
-    rm -rf "$folder/$name.new"
-    "$@" -m pip install --quiet --disable-pip-version-check --no-deps \
+    rm -rf "$folder/$name" "$folder/$name.new"
+    "$2" -m pip install --quiet --disable-pip-version-check --no-deps \
         --target "$folder/$name.new" "${packages[@]}" 2> >(quiet)
+    echo "${packages[*]}" >"$folder/$name.new/.packages"
     mv "$folder/$name.new" "$folder/$name"
 }
 
@@ -33,18 +36,17 @@ builder() { # The metadata of gym's old releases is refused by newer pips and se
 }
 
 for version in "${gym_versions[@]}"; do
-    if [[ ! -d "$folder/gym-$version" ]]; then
-        builder
-        packages=(--no-build-isolation "gym==$version" 'numpy==1.26.4')
-        install "gym-$version" "$folder/builder/bin/python"
-    fi
+    packages=(--no-build-isolation "gym==$version" 'numpy==1.26.4')
+    is_there "gym-$version" && continue
+    builder
+    install "gym-$version" "$folder/builder/bin/python"
 done
 rm -rf "$folder/builder"
 
 packages=('dm-control==1.0.50' 'mujoco==3.17.0' 'dm-env==1.6' 'dm-tree==0.1.10' 'labmaze==1.0.6'
     'lxml==6.1.3' 'wrapt==2.5.2')
-install dm_control "$python"
+is_there dm_control || install dm_control "$python"
 
 # torch itself is that of .venv: 2.13.0.
 packages=('torchrl==0.14.1' 'tensordict==0.14.3' 'hoptorch==0.1.4' 'pyvers==0.2.3')
-install torchrl "$python"
+is_there torchrl || install torchrl "$python"

@@ -50,6 +50,7 @@ KINDS: dict[str, Any] = {
     "channels-first": lambda batch: torch.from_numpy(batch).permute(0, 3, 1, 2),
     "floats": lambda batch: torch.from_numpy(batch).float() / 255,
     "list": list,
+    "jax": lambda batch: pytest.importorskip("jax.numpy").asarray(batch),
 }
 
 

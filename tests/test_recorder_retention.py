@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import rollcam
+from rollcam.cli.opening import in_use
 from rollcam.publish.ledger import FILE_NAME, Entry, Ledger, State
 from tests.films import episodes
 
@@ -115,3 +116,36 @@ def test_a_policy_reaches_no_other_run(tmp_path: Path) -> None:
         film(recorder)
     assert set(episodes(tmp_path)) == {"theirs-episode-0", "ours-episode-0"}
     assert theirs[0].media_path.exists()
+
+
+def test_a_folder_inside_that_somebody_writes_to_is_left_alone(tmp_path: Path) -> None:
+    """As `videos/eval`, beside the training's own films in `videos`."""
+    with rollcam.Recorder(tmp_path / "eval", name_prefix="eval") as evaluation:
+        film(evaluation)
+        with (
+            pytest.warns(rollcam.RollcamWarning, match="somebody still writes there: eval-episode"),
+            rollcam.Recorder(tmp_path, resume=False) as training,
+        ):
+            film(training)
+        assert set(episodes(tmp_path)) == {"eval-episode-0", "rl-video-episode-0"}
+        spare = in_use(tmp_path)
+        assert {e.name: spare(e) for e in episodes(tmp_path).values()} == {
+            "eval-episode-0": True,
+            "rl-video-episode-0": False,
+        }
+    (inner,) = episodes(tmp_path / "eval").values()
+    assert not in_use(tmp_path)(inner)
+    ledger = Ledger(tmp_path / "eval" / ".rollcam" / FILE_NAME)
+    ledger.put([Entry("folder", "/mnt/films", inner.episode_id, inner.name)])
+    assert in_use(tmp_path)(inner)
+
+
+def test_a_folder_around_it_that_somebody_writes_to_is_left_alone(tmp_path: Path) -> None:
+    with rollcam.Recorder(tmp_path, name="{env_id}/film-{episode_index}", env_id="Lake") as outer:
+        film(outer)
+        with (
+            pytest.warns(rollcam.RollcamWarning, match="somebody still writes there"),
+            rollcam.Recorder(tmp_path / "Lake", resume=False) as inner,
+        ):
+            film(inner)
+        assert set(episodes(tmp_path)) == {"Lake/film-0", "rl-video-episode-0"}

@@ -234,9 +234,10 @@ class _Fetched:
 
     def _on_host(self, raw: Any) -> tuple[Any, bool]:
         """Return all frames where they are, or a copy of the wanted ones from another device."""
-        device = getattr(getattr(raw, "device", None), "type", "cpu")
-        if not (hasattr(raw, "detach") and hasattr(raw, "cpu")) or device == "cpu":
-            # Each frame is copied when it is taken: into memory that is used again and again.
+        # On the host, each frame is copied when it is taken: into memory that is used again.
+        if not (hasattr(raw, "detach") and hasattr(raw, "cpu")):
+            return np.asarray(raw), False  # of JAX, from wherever it lies
+        if getattr(getattr(raw, "device", None), "type", "cpu") == "cpu":
             return raw, False
         if len(self._wanted) < self._n:
             raw = raw[

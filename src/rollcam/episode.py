@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import time
@@ -192,6 +193,12 @@ class Episode:
             return {str(key): list(values) for key, values in columns.items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise SidecarError(f"{path} holds no step columns: {error}") from error
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        # Whoever draws it stands above, and is not loaded before.
+        html: str = importlib.import_module("rollcam.notebook").episode_html(self)
+        return html
 
     def _beside(self, file_name: str | None) -> Path | None:
         if file_name is None or self.folder is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -208,6 +209,17 @@ def test_after_close_the_environment_goes_on(tmp_path: Path) -> None:
     play(env, 1)
     assert len(films(tmp_path)) == 1
     assert env.get_total_steps() == 5
+
+
+@pytest.mark.parametrize("kind", [Monitor, RecordVideo])
+def test_the_environment_may_be_closed_first_and_the_monitor_dropped(tmp_path: Path, kind) -> None:
+    inner = make()
+    env = kind(inner, tmp_path)
+    play(env, 1)
+    inner.close()
+    del env
+    gc.collect()
+    assert list(films(tmp_path).values()) == [list(range(6))]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ another folder.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from rollcam.encode.probe import probe
+from rollcam.store.files import list_episodes
 
 REPOSITORY = Path(__file__).parents[2]
 # Read at once: no setting of the person who runs the tests is left when a test runs.
@@ -51,3 +55,21 @@ def run_cases(framework: str, cases: str) -> None:
     )
     if done.returncode != 0:
         pytest.fail(f"{framework}:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}", pytrace=False)
+
+
+def run_guide(framework: str, guide: str, folder: Path) -> None:
+    """Run the code of a guide, block after block; what it films must be whole."""
+    text = (REPOSITORY / "docs" / "guides" / f"{guide}.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "error::rollcam.errors.RollcamWarning", "-c", code],
+        cwd=folder,
+        env=environment(framework),
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    films = list_episodes(folder).episodes
+    assert films
+    assert all(film.status == "complete" and probe(film.media_path).plays for film in films)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.beside.run import run_cases
+from tests.beside.run import run_cases, run_guide
 
 
 def test_with_dm_env_and_dm_control() -> None:
@@ -26,3 +26,7 @@ def test_without_dm_env_the_error_says_what_to_install(tmp_path: Path, what: str
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "MissingDependencyError" in done.stderr
     assert 'pip install "dm-env"' in done.stderr
+
+
+def test_the_guide_runs_and_films(tmp_path: Path) -> None:
+    run_guide("dm_control", "dm-control", tmp_path)

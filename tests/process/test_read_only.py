@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -18,6 +19,7 @@ from rollcam.errors import RecordingFailedWarning
 from rollcam.recovery import recover
 from tests import barcode
 from tests.films import episodes
+from tests.process.scripts import run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork and no modes")
 
@@ -102,3 +104,35 @@ def test_a_film_that_ends_meanwhile_is_finished_later(folder: Path) -> None:
             assert barcode.indices(episode.media_path) == list(range(8))
 
     as_nobody(meanwhile)
+
+
+def test_what_a_dead_process_left_is_listed_and_not_called_another_machines(folder: Path) -> None:
+    run(
+        """
+        recorder = rollcam.Recorder(folder, fps=25)
+        recorder.begin()
+        for k in range(8):
+            recorder.frame(barcode.draw(k))
+        recorder.flush()
+        die()
+        """,
+        folder,
+        status=-signal.SIGKILL,
+    )
+    if os.getuid() == 0:
+        for path in folder.rglob("*"):
+            os.chown(path, NOBODY, NOBODY)
+
+    def listed() -> None:
+        claims = folder / ".rollcam" / "claims"
+        locked = [*claims.iterdir(), claims, folder]
+        for path in locked:
+            path.chmod(0o555)
+        (line,) = recover(folder).left_alone
+        assert "may not be written to" in line
+        for path in reversed(locked):
+            path.chmod(0o755)
+        (episode,) = recover(folder).recovered
+        assert episode.n_frames == 8
+
+    as_nobody(listed)

@@ -8,11 +8,10 @@ import os
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from ulid import ULID
-
 from rollcam._checks import checked_length
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import Trigger, capped_cubic
+from rollcam.episode import new_id
 from rollcam.errors import RenderModeError, SettingError, require
 from rollcam.integrations._settings import FilmSettings
 from rollcam.recorder import Recorder
@@ -55,7 +54,7 @@ class _Filmed:
             )
         if episode_trigger is None and step_trigger is None:
             episode_trigger = capped_cubic
-        settings = {"run_id": str(ULID()), **settings}
+        settings = {"run_id": new_id(), **settings}
         self._given = {
             "video_folder": video_folder,
             "episode_trigger": episode_trigger,

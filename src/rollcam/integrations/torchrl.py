@@ -13,7 +13,6 @@ from rollcam.capture.triggers import Trigger
 from rollcam.errors import require
 from rollcam.recorder import Recorder
 
-require("torch", extra=None)
 _transforms: Any = require("torchrl.envs.transforms", package="torchrl")
 
 NestedKey = str | tuple[str, ...]

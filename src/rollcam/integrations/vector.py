@@ -114,8 +114,9 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         record_in: `"parent"`, or `"workers"`: with `AsyncVectorEnv` and `layout="separate"`, each
             child films itself, so that no frame crosses a pipe. `keep`, `on_finished` and the
             triggers are sent to the children (by cloudpickle) and run there, a copy in each: a
-            `keep_best(5)` keeps five films of each sub-environment. Warnings of the children go to
-            their stderr, and a `context` that is a callable is asked here, before each step.
+            `keep_best(5)` keeps five films of each sub-environment, and `max_bytes` is the bound of
+            each. Warnings of the children go to their stderr, and a `context` that is a callable is
+            asked here, before each step.
         output_fps: See `rollcam.Recorder`, as for all that follow.
         keep: Decides after an episode which films stay.
         codec: `"h264"`, `"vp9"`, `"av1"`, or FFmpeg's name of a hardware encoder.

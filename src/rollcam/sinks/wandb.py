@@ -45,6 +45,9 @@ class WandbSink:
         own_run: Publish into a second run beside the trainer's, in the same group, so that nothing
             of the trainer's is touched.
         key: Prefix of the keys.
+        commits: Give each film a row of its own at once, in a trainer's run too, so that any number
+            of films goes between two rows of the trainer. Only for a trainer whose every `log` is a
+            whole row: one that names no `step=` and never says `commit=False`.
 
     Raises:
         MissingDependencyError: wandb is not installed.
@@ -65,9 +68,11 @@ class WandbSink:
         mode: str | None = None,
         own_run: bool = False,
         key: str = "rollcam",
+        commits: bool = False,
     ) -> None:
         self._wandb = require("wandb", extra="wandb")
         self._choice = RunChoice(run, project, entity, run_id, mode, own_run, key)
+        self._commits = commits
         self._bounded = Bounded()
         self._run: Any = None
         self._is_ours = False
@@ -165,7 +170,7 @@ class WandbSink:
                 run = self._choice.trainers
             if run.disabled:
                 raise SinkRefused('the W&B run is disabled (mode="disabled"), so it takes no films')
-            guard_of(run, is_ours=is_ours)
+            guard_of(run, is_ours=is_ours or self._commits)
             self._evidence = self._evidence_of(run, own_id)
             self._run, self._is_ours, self._target = run, is_ours, target
         return self._run

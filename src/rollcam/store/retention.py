@@ -43,7 +43,10 @@ class Rules:
         if self.max_bytes is not None and (type(self.max_bytes) is not int or self.max_bytes < 0):
             raise SettingError(f"max_bytes takes a whole number of bytes, not {self.max_bytes!r}")
         if not self.keeps and self.max_bytes is None:
-            raise SettingError("no rule says what stays, and without one nothing goes")
+            raise SettingError(
+                "no rule says what stays, and without one nothing goes: give keep_last, keep_best, "
+                "keep_worst, keep_failures or max_bytes"
+            )
 
     @property
     def keeps(self) -> bool:
