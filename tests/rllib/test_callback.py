@@ -15,8 +15,8 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 import rollcam
 from rollcam.errors import SettingError
-from rollcam.integrations.rllib import EpisodeStart, RollcamCallback, wrap_env
 from rollcam.integrations._rllib_settings import filled_in
+from rollcam.integrations.rllib import EpisodeStart, RollcamCallback, wrap_env
 from rollcam.publish.sink import Delivery
 from tests.rllib.rollouts import (
     Broken,
@@ -228,4 +228,3 @@ def _train_until(run: Any, is_there: Any) -> None:
         if is_there(run.iterations[-1].result):
             return
     pytest.fail("it did not come")
-

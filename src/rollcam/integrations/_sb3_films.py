@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
-from rollcam.integrations._sb3_frames import WholePictures, innermost
+from rollcam.capture.rates import file_fps, input_fps
+from rollcam.integrations._sb3_frames import WholePictures, innermost, metadata_of, source_of
+from rollcam.integrations._settings import FilmSettings
 from rollcam.integrations._tiles import Tiles
 from rollcam.integrations._vector_films import EnvFilms, Plan
 from rollcam.integrations._vector_frames import FrameSource
@@ -280,3 +282,46 @@ class VecTap:
 def n_threads(indices: Sequence[int], *, is_tiled: bool) -> int:
     """Return how many background threads films of these sub-environments are worth."""
     return 1 if is_tiled else min(len(indices), _MAX_THREADS, os.cpu_count() or 1)
+
+
+class Opened:
+    """A recorder and what it will film.
+
+    Args:
+        folder: Recordings folder.
+        venv: With its wrappers.
+        indices: The sub-environments that are filmed.
+        is_tiled: In one picture.
+        fps: What the user gave.
+        settings: The recorder's.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        venv: VecEnv,
+        indices: tuple[int, ...],
+        is_tiled: bool,
+        fps: float | None,
+        settings: FilmSettings,
+    ) -> None:
+        metadata = metadata_of(venv)
+        rate = input_fps(fps, metadata)
+        self._venv, self._indices, self._is_tiled = venv, indices, is_tiled
+        self._source = source_of(venv, indices, is_tiled=is_tiled)
+        given: Mapping[str, Any] = {
+            **settings,
+            "output_fps": file_fps(settings.get("output_fps"), metadata, rate),
+            "threads": n_threads(indices, is_tiled=is_tiled),
+        }
+        try:
+            self.recorder = Recorder(folder, fps=rate, **self._source.about(), **given)
+        except BaseException:
+            self._source.close()
+            raise
+
+    def films(self, make: Callable[[Any, int], Sb3Films]) -> VecFilms:
+        """Return the films of the sub-environments."""
+        return VecFilms(
+            self._venv, self.recorder, self._source, make, self._indices, is_tiled=self._is_tiled
+        )
