@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable
@@ -97,6 +98,10 @@ class _Filmed:
     def __reduce__(self) -> tuple[Any, ...]:
         # SuperSuit copies what it vectorises: each copy has a recorder of its own, in the same run.
         return _rebuilt, (type(self), self.env, self._given)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # A copy to plan with is the environment alone: what happens in it has not happened.
+        return copy.deepcopy(self.env, memo)
 
     @property
     def recording(self) -> bool:
