@@ -15,8 +15,8 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 import rollcam
 from rollcam.errors import SettingError
-from rollcam.integrations.rllib import EpisodeStart, RollcamCallback, wrap_env
 from rollcam.integrations._rllib_settings import filled_in
+from rollcam.integrations.rllib import EpisodeStart, RollcamCallback, wrap_env
 from rollcam.publish.sink import Delivery
 from tests.rllib.rollouts import (
     Broken,
@@ -140,7 +140,7 @@ def test_trials_of_one_experiment_clear_once_and_share_the_folder(
     assert (films / "mine.txt").exists()
     # The second trial began when the first was over, and left its films alone.
     assert len({film.run_id for film in found}) == 2
-    assert len({film.metadata["trial_id"] for film in found}) == 2
+    assert len({film.metadata["trial"] for film in found}) == 2
     assert {film.mode for film in found} == {"eval"}
     for result in results:
         assert result.metrics is not None
@@ -200,8 +200,8 @@ class Deaf:
     def publish(self, delivery: Delivery) -> str:
         return "there"
 
-    def stored(self, deliveries: Any) -> None:
-        return None
+    def stored(self, deliveries: Any) -> list[str]:
+        return [delivery.episode.episode_id for delivery in deliveries]
 
     def close(self) -> None: ...
 
@@ -228,4 +228,3 @@ def _train_until(run: Any, is_there: Any) -> None:
         if is_there(run.iterations[-1].result):
             return
     pytest.fail("it did not come")
-
