@@ -1,6 +1,6 @@
 """A training in a process of its own, which ends in one of the ways of the table in docs/decisions/0016.
 
-    python -m tests.rllib.ending FOLDER HOW
+python -m tests.rllib.ending FOLDER HOW
 """
 
 from __future__ import annotations
