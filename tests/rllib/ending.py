@@ -30,9 +30,12 @@ def main(folder: Path, how: str) -> None:
     start_ray(num_cpus=4)
     is_local = how.startswith("local-")
     run = training(
-        folder, runners=0 if is_local else RUNNERS, sinks=[f"folder:{folder / 'copies'}"]
+        folder,
+        runners=0 if is_local else RUNNERS,
+        sinks=[f"folder:{folder / 'copies'}"],
+        close_s=30,  # where others keep the machine busy, too
     )
-    run.train(2)
+    run.train(1)
     (folder / "trained").write_text(str(os.getpid()))
     how = how.removeprefix("local-")
     if how == "stop":

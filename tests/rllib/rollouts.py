@@ -38,6 +38,15 @@ class VaryingEnv(CountingEnv):
         return result
 
 
+class Broken(VaryingEnv):
+    """Its renderer fails in the middle of each episode."""
+
+    def render(self) -> Any:
+        if self.step_number == 2:
+            raise RuntimeError("renderer broke")
+        return super().render()
+
+
 class Twins(MultiAgentEnv):
     """Two agents in one `VaryingEnv`: both get its reward, and are done together."""
 
@@ -153,12 +162,13 @@ def config(
     multi_agent: bool = False,
     evaluation: dict[str, Any] | None = None,
     wrapped: bool = True,
+    make: Any = None,
     **film: Any,
 ) -> PPOConfig:
     """A training that is over in a second or two."""
     journal = folder / "journal"
     journal.mkdir(exist_ok=True)
-    make = Twins if multi_agent else VaryingEnv
+    make = make or (Twins if multi_agent else VaryingEnv)
     register_env("varying", lambda _: FilmedEnv(make()) if wrapped else make())
     film = {"trigger": every_episode, "video_dir": folder / "films", **film}
     made = (
