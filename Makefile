@@ -15,6 +15,7 @@ venv := .venv
 python := $(venv)/bin/python
 pip := $(python) -m pip install --disable-pip-version-check
 pins := pyproject.toml constraints.txt
+comma := ,
 # RLlib and flatland want a Gymnasium and a numpy that are older than what the other tests run on.
 rllib := .venv-rllib
 rllib_pins := pyproject.toml constraints-rllib.txt
@@ -28,7 +29,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help venv demo test browser check format docs bench pin clean
+.PHONY: help venv demo test browser check format docs site bench pin clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,7 +41,7 @@ venv: $(venv)/.stamp-base ## Create .venv with Rollcam in it, editable
 demo: $(venv)/.stamp-demo ## Record three environments and show what came out (OUT=folder)
 	$(python) examples/demo.py --out "$(OUT)"
 
-test: browser $(venv)/.stamp-test $(rllib)/.stamp ## Install all that the tests need, browser included, and run them
+test: browser $(venv)/.stamp-test $(venv)/.stamp-beside $(rllib)/.stamp ## Install all that the tests need, browser included, and run them
 	$(python) -m pytest $(PYTEST_ARGS)
 	$(rllib)/bin/python -m pytest tests/rllib
 
@@ -60,6 +61,9 @@ format: $(venv)/.stamp-check ## Format the code and mend what ruff can mend
 
 docs: $(venv)/.stamp-check ## Write the generated pages of docs/ anew
 	$(python) scripts/generate_docs.py
+
+site: $(venv)/.stamp-test ## Build the documents as a site, in site/; a warning is an error
+	$(python) -m sphinx -q -W --keep-going -b html docs site
 
 bench: $(venv)/.stamp-bench ## Measure Rollcam against its peers and write docs/benchmarks.md
 	$(python) benchmarks/run.py
@@ -92,7 +96,12 @@ $(venv)/.stamp-demo: $(venv)/.stamp-pip $(pins)
 
 # torch is pinned in the group, so that it is settled in the same pip call as all that wants it.
 $(venv)/.stamp-test: $(venv)/.stamp-pip $(pins)
-	$(call install,-e '.[all,trackers]' --group test)
+	$(call install,-e '.[all$(comma)trackers]' --group test)
+
+# Old gyms, dm_control and TorchRL, each in a folder of its own.
+$(venv)/.stamp-beside: $(venv)/.stamp-test scripts/install_beside.sh
+	@scripts/install_beside.sh $(python) $(venv)/beside
+	@touch $@
 
 $(venv)/.stamp-check: $(venv)/.stamp-pip $(pins)
 	$(call install,-e '.[all]' --group lint)

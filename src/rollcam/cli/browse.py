@@ -31,7 +31,7 @@ folder_argument = click.argument(
 )
 
 
-def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which episodes are meant."""
     for option in reversed(
         [
@@ -41,7 +41,7 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--status", type=click.Choice([str(s) for s in EpisodeStatus]), multiple=True),
             click.option("--kind", type=click.Choice(get_args(Kind)), multiple=True),
             click.option(
-                "--where", "-w", multiple=True, metavar="COLUMN=VALUE", callback=_conditions,
+                "--where", "-w", "--filter", "where", multiple=True, metavar="COLUMN=VALUE", callback=_conditions,
                 help="A column's value, or its range: `return=10..`, "
                 "`context_at_end.iteration=3..7`.",
             ),
@@ -85,7 +85,7 @@ def _scalar(text: str) -> Any:
 )  # fmt: skip
 @click.option("--reverse", is_flag=True, help="Largest, or newest, first.")
 @click.option("--limit", "-n", type=click.IntRange(0), metavar="N", help="At most so many.")
-@_filters
+@filters
 @click.option("--json", "as_json", is_flag=True, help="Print the sidecars as a JSON array.")
 def ls(
     folder: Path,

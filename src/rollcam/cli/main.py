@@ -15,6 +15,8 @@ from rollcam.errors import RollcamError
 
 _VERBS = {
     "check": "rollcam.cli.media",
+    "doctor": "rollcam.cli.doctor",
+    "export": "rollcam.cli.gallery",
     "film": "rollcam.cli.film",
     "ls": "rollcam.cli.browse",
     "prune": "rollcam.cli.tidy",
@@ -22,6 +24,7 @@ _VERBS = {
     "record": "rollcam.cli.record",
     "recover": "rollcam.cli.recover",
     "reindex": "rollcam.cli.tidy",
+    "serve": "rollcam.cli.gallery",
     "show": "rollcam.cli.browse",
     "status": "rollcam.cli.publish",
     "transcode": "rollcam.cli.media",

@@ -243,6 +243,12 @@ class Ledger:
         rows = self._run(lambda db: db.execute(sql, (episode_id,)).fetchall())
         return tuple((str(sink), str(target)) for sink, target in rows)
 
+    def of_episode(self, episode_id: str) -> list[Entry]:
+        """Return the deliveries of one film, to whatever sink."""
+        if not self.exists:
+            return []
+        return self._select("episode_id=? order by sink, target", (episode_id,))
+
     def owed_sha256s(self) -> set[str]:
         """Return the contents that are still owed to anybody."""
         sql = (

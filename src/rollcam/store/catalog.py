@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -118,6 +119,14 @@ class Catalog:
     def __repr__(self) -> str:
         return f"Catalog({str(self.folder)!r})"
 
+    def _repr_html_(self) -> str | None:
+        """Show itself in a notebook."""
+        if self._index is None:
+            return None
+        # Whoever draws it stands above, and is not loaded before.
+        html: str = importlib.import_module("rollcam.notebook").catalog_html(self)
+        return html
+
     def get(self, wanted: str) -> Episode:
         """Return the episode of that name, id, or unique beginning of an id, as `find_episode`.
 
@@ -168,6 +177,78 @@ class Catalog:
         end = None if limit is None else offset + limit
         return self._select(query, predicate, None, 0, stop=end)[offset:end]
 
+    def table(
+        self,
+        columns: Sequence[str],
+        *,
+        text: str | None = None,
+        sort: str | Sequence[str] = "started_at",
+        limit: int | None = None,
+        offset: int = 0,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[tuple[Any, ...]]:
+        """Return some columns of many episodes, without opening a sidecar: for lists and charts.
+
+        They are as the last `refresh` found them; open an episode to be sure of it.
+
+        Args:
+            columns: Names as of `select`.
+            text: As of `select`.
+            sort: As of `select`.
+            limit: As of `select`.
+            offset: As of `select`.
+            where: As of `select`.
+
+        Returns:
+            Of each episode: where its sidecar lies in the folder, with `/`; then the columns, long
+            text cut.
+        """
+        numbers = self.order(text=text, sort=sort, limit=limit, offset=offset, where=where)
+        return self.rows(numbers, columns)
+
+    def order(
+        self,
+        *,
+        text: str | None = None,
+        sort: str | Sequence[str] = "started_at",
+        limit: int | None = None,
+        offset: int = 0,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Return numbers for `rows`, in order; good until the `generation` is another.
+
+        Args:
+            text: As of `select`.
+            sort: As of `select`.
+            limit: As of `select`.
+            offset: As of `select`.
+            where: As of `select`.
+        """
+        return self._opened.order(self._query(text, sort, where, {}), limit, offset)
+
+    def rows(self, numbers: Sequence[int], columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return what `table` does, for what `order` returned; what is gone by now is left out."""
+        found = self._opened.shown(numbers, columns)
+        return _as_told(["", *columns], [found[n] for n in numbers if n in found])
+
+    def values(self, numbers: Sequence[int], columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return columns alone, for what `order` returned: quicker than `rows`, for charts.
+
+        Returns:
+            A tuple for each number, of `None` for what is gone by now.
+        """
+        found = self._opened.values(numbers, columns)
+        gone = (None,) * len(columns)
+        return _as_told(columns, [found.get(n, gone) for n in numbers])
+
+    def number(self, path: str) -> int | None:
+        """Return the number, as `order` tells it, of the episode whose sidecar lies there.
+
+        Args:
+            path: In the folder, with `/`.
+        """
+        return self._opened.number(path)
+
     def count(
         self,
         predicate: Callable[[Episode], bool] | None = None,
@@ -203,6 +284,30 @@ class Catalog:
         query = self._query(text, (), where, columns)
         found = self._opened.distinct(query, column, limit)
         return {as_told(column, value): n for value, n in found}
+
+    def ranges(
+        self,
+        columns: Sequence[str],
+        *,
+        text: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> dict[str, tuple[Any, Any] | None]:
+        """Return the smallest and the largest value of some columns, as of the last `refresh`.
+
+        Args:
+            columns: Names as of `select`.
+            text: As of `select`.
+            where: As of `select`.
+
+        Returns:
+            Of each column: both values, or `None` where no episode has any.
+        """
+        query = self._query(text, (), where, {})
+        found = self._opened.ranges(query, columns)
+        return {
+            name: None if low is None else (low, high)
+            for name, (low, high) in zip(columns, found, strict=True)
+        }
 
     def columns(self) -> list[str]:
         """Return the columns to filter and sort by, with the dotted names that episodes have."""
@@ -405,6 +510,17 @@ class Catalog:
         except SidecarError:
             return None
         return now if (now.episode_id, now.run_id) == (episode.episode_id, episode.run_id) else None
+
+
+def _as_told(columns: Sequence[str], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return rows of the index as sidecars tell them."""
+    bools = {n for n, name in enumerate(columns) if as_told(name, 1) is True}
+    if not bools:
+        return rows
+    return [
+        tuple(bool(v) if n in bools and v is not None else v for n, v in enumerate(row))
+        for row in rows
+    ]
 
 
 def _any(episode: Episode) -> bool:

@@ -52,6 +52,7 @@ _MAPS = ("context_at_start", "context_at_end", "final_info", "metadata", "extra"
 _WRITER = ("host", "pid", "worker", "vector_index")
 _MAX_KEYS = 300
 _MAX_TEXT = 200
+_MAX_SHOWN = 500
 _MAX_FACTS = 2**16
 _MAX_SEARCH = 4000
 _MAX_DEPTH = 4
@@ -261,6 +262,16 @@ def expression(column: str) -> str:
         paths.insert(0, f'$."{first}"."{".".join(rest)}"')
     parts = [f"json_extract(w.facts, '{path}')" for path in paths]
     return parts[0] if len(parts) == 1 else f"COALESCE({', '.join(parts)})"
+
+
+def shown(column: str) -> str:
+    """Return the SQL of a column for a list; text of any length is no use there, so it is cut.
+
+    Raises:
+        SettingError: There can be no such column.
+    """
+    sql = expression(column)
+    return f"substr({sql}, 1, {_MAX_SHOWN})" if COLUMNS.get(column) == "TEXT" else sql
 
 
 def as_told(column: str, value: Any) -> Any:

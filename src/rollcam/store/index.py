@@ -30,6 +30,7 @@ _BATCH = 500
 _MAX_LOSSES = 5
 _MAX_GONE = 20_000
 _MAX_SHAPES = 1000
+_MAX_CHOSEN = 2000
 _MAX_NAMES = 2000
 _NAMES = ("path", "stamp", "crc", "generation", "problem", *COLUMNS)
 _UPSERT = (
@@ -131,6 +132,48 @@ class Index:
         sql = f"{_select(where + order, whole)} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
         return self._found(sql, [*values, -1 if limit is None else limit, offset])
 
+    def order(self, query: Query, limit: int | None, offset: int) -> list[int]:
+        """Return the row numbers of the episodes asked for, in order."""
+        where, values = query.conditions()
+        order = query.order()
+        whole = " NOT INDEXED" if query.is_filtered else ""
+        sql = (
+            f"SELECT e.id FROM episode e{whole}{_joined(where + order)} WHERE {where}"
+            f" ORDER BY {order} LIMIT ? OFFSET ?"
+        )
+        return [
+            int(n) for (n,) in self._rows(sql, [*values, -1 if limit is None else limit, offset])
+        ]
+
+    def shown(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+        """Return where sidecars lie and columns of them as they stand here, by row number."""
+        found = self._told(["e.id", "e.path", *map(columns.shown, names)], ids)
+        return {n: (_row(path, None, 0).path, *told) for n, path, *told in found}
+
+    def values(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+        """Return columns alone, by row number."""
+        return {row[0]: row[1:] for row in self._told(["e.id", *map(columns.shown, names)], ids)}
+
+    def _told(self, sqls: Sequence[str], ids: Sequence[int]) -> list[Any]:
+        told = ", ".join(sqls)
+        sql = f"SELECT {told} FROM episode e{_joined(told)} WHERE "
+        if len(ids) > _MAX_CHOSEN:
+            return self._rows(sql + "e.problem IS NULL")
+        return self._rows(f"{sql} e.id IN ({', '.join('?' * len(ids))})", ids)
+
+    def number(self, path: str) -> int | None:
+        """Return the row number of the sidecar that lies there."""
+        found = self._rows("SELECT id FROM episode WHERE path = ?", [os.fsencode(path)])
+        return int(found[0][0]) if found else None
+
+    def ranges(self, query: Query, names: Sequence[str]) -> list[tuple[Any, Any]]:
+        """Return the smallest and the largest value of each column; of nothing, `None` twice."""
+        where, values = query.conditions()
+        told = ", ".join(f"MIN({sql}), MAX({sql})" for sql in map(columns.shown, names))
+        sql = f"SELECT {told} FROM episode e{_joined(where + told)} WHERE {where}"
+        found = self._rows(sql, values)[0]
+        return list(zip(found[::2], found[1::2], strict=True))
+
     def count(self, query: Query) -> int:
         """Return how many episodes are asked for."""
         where, values = query.conditions()
@@ -140,7 +183,7 @@ class Index:
     def distinct(self, query: Query, column: str, limit: int) -> list[tuple[Any, int]]:
         """Return the values of a column and how many episodes have each, most frequent first."""
         where, values = query.conditions()
-        sql = columns.expression(column)
+        sql = columns.shown(column)
         found = self._rows(
             f"SELECT {sql}, COUNT(*) FROM episode e{_joined(where + sql)} WHERE {where}"
             " GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
