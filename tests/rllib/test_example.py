@@ -17,9 +17,6 @@ import pytest
 pytest.importorskip("flatland")
 pytest.importorskip("wandb")
 
-# Each of the three runs takes some 20 s on two idle cores, and many times that on busy ones.
-pytestmark = pytest.mark.timeout(900)
-
 import numpy as np
 import yaml
 
@@ -31,6 +28,9 @@ from rollcam.integrations.rllib_checkpoint import film_checkpoint
 from rollcam.sinks.facts import caption_of, step_of
 from rollcam.sinks.wandb_log import TransactionLog, VideoRow, videos_of
 from tests.barcode import decode
+
+# Four processes that import torch and Ray, one after the other: minutes on a busy machine.
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/flatland"
