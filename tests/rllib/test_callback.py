@@ -140,7 +140,7 @@ def test_trials_of_one_experiment_clear_once_and_share_the_folder(
     assert (films / "mine.txt").exists()
     # The second trial began when the first was over, and left its films alone.
     assert len({film.run_id for film in found}) == 2
-    assert len({film.metadata["trial_id"] for film in found}) == 2
+    assert len({film.metadata["trial"] for film in found}) == 2
     assert {film.mode for film in found} == {"eval"}
     for result in results:
         assert result.metrics is not None
@@ -200,8 +200,8 @@ class Deaf:
     def publish(self, delivery: Delivery) -> str:
         return "there"
 
-    def stored(self, deliveries: Any) -> None:
-        return None
+    def stored(self, deliveries: Any) -> list[str]:
+        return [delivery.episode.episode_id for delivery in deliveries]
 
     def close(self) -> None: ...
 

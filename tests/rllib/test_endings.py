@@ -18,7 +18,7 @@ from rollcam.recovery import recover
 from tests.rllib.rollouts import films_of
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 100.0
+LIMIT_S = 200.0
 
 KEEPS_ALL = ("stop", "local-stop", "end", "local-end", "exception", "SIGINT", "SIGTERM")
 """Where the open episodes are finished by the run itself."""

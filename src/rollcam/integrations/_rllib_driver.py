@@ -73,7 +73,8 @@ class Driver:
         self._is_closed = False
         self._metadata = {
             "algorithm": type(algorithm).__name__,
-            "trial_id": getattr(algorithm, "trial_id", None),
+            # Its name; what Tune calls the trial's id does not reach an Algorithm (Ray 2.60).
+            "trial": Path(algorithm.logdir or "").name,
             **plan.metadata,
         }
         if not plan.resume:

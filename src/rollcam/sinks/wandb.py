@@ -81,6 +81,7 @@ class WandbSink:
         self._rows: Mapping[Film, VideoRow] = {}
         self._stored: set[Film] = set()
         self._evidence: Evidence | None = None
+        self._start_error: Exception | None = None
         self._has_asked = False
         self._has_awaited_end = False
         self._is_closed = False
@@ -165,7 +166,7 @@ class WandbSink:
             own_id = self._choice.own_id if is_ours else None
             if is_ours:
                 limit = wandb_run.START_TIMEOUT_S + 10.0
-                run = self._bounded("starting a W&B run", self._choice.start, limit)
+                run = self._bounded("starting a W&B run", self._start, limit)
             else:
                 run = self._choice.trainers
             if run.disabled:
@@ -174,6 +175,19 @@ class WandbSink:
             self._evidence = self._evidence_of(run, own_id)
             self._run, self._is_ours, self._target = run, is_ours, target
         return self._run
+
+    def _start(self) -> Any:
+        try:
+            return self._choice.start()
+        except Exception as error:
+            # wandb-core keeps a run whose start failed, and calls it "in use" in this process.
+            if self._start_error is not None and "in use" in str(error):
+                raise SinkError(
+                    f"starting a W&B run: {self._start_error}; wandb tries it again in another "
+                    f"process only: rollcam publish DIR {self.cli_options}"
+                ) from error
+            self._start_error = error
+            raise
 
     def _settle(self, run: Any) -> bool:
         """Return whether films still wait in the run's open row, which may be ours to commit."""
