@@ -35,6 +35,7 @@ QUESTIONS = (
     "training_thread", "memory", "longest_call", "total_cpu", "lost_frames", "idle_cost", "presets",
     "vector_cost",
     "catalog_index",
+    "gallery",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
