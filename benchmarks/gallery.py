@@ -85,9 +85,13 @@ def _rows(found: dict[int, dict[str, Any]]) -> list[list[str]]:
     ]
     for name in LISTS:
         rows.append(row(f"list: {name}", lambda one, name=name: one["lists_s"][name]))
-        rows.append(row(f"list: {name}, for the first time", lambda one, name=name: one["first_s"][name]))
-    for name in OTHERS:
-        rows.append(row(f"{name}, for the first time", lambda one, name=name: one["others_s"][name]))
+        rows.append(
+            row(f"list: {name}, for the first time", lambda one, name=name: one["first_s"][name])
+        )
+    rows += [
+        row(f"{name}, for the first time", lambda one, name=name: one["others_s"][name])
+        for name in OTHERS
+    ]
     rows.append(["memory, MB", *(f"{one['peak_bytes'] / 1e6:.0f}" for one in found.values())])
     return rows
 
