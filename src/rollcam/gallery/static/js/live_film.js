@@ -1,0 +1,289 @@
+// Films that are still being recorded: their bytes are asked for again and again, from where the
+// last answer ended. While it is followed, the newest frame is shown as soon as it is there.
+
+import { parseCast } from "./cast.js";
+import { Film } from "./film.js";
+import { GalleryError, reach } from "./source.js";
+import { TextFilm } from "./text_film.js";
+import { videoElement } from "./video_film.js";
+
+const POLL_MS = 400;
+const PATIENCE = 20; // answers that may fail in a row
+const KEPT_S = 120; // of film behind the newest frame, when the browser's buffer is full
+
+/** Asks for what has grown; `take(bytes)` gets it, `gone(id)` is told how it ended. */
+class Tail {
+  #next = 0;
+  #timer = 0;
+  #isStopped = false;
+  #failures = 0;
+
+  constructor(url, { take, gone, trouble }) {
+    this.url = url;
+    Object.assign(this, { take, gone, trouble });
+    this.#poll();
+  }
+
+  stop() {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #poll() {
+    let isMore = false;
+    try {
+      const answer = await reach(`${this.url}?from=${this.#next}`, { cache: "no-store" });
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      if (this.#isStopped) return;
+      this.#next = Number(answer.headers.get("rollcam-next") ?? this.#next + bytes.length);
+      this.#failures = 0;
+      if (bytes.length) await this.take(bytes);
+      isMore = bytes.length > 2 ** 20;
+    } catch (error) {
+      if (this.#isStopped || this.#fails(error)) return;
+    }
+    if (!this.#isStopped) this.#timer = setTimeout(() => this.#poll(), isMore ? 0 : POLL_MS);
+  }
+
+  #fails(error) {
+    if (error instanceof GalleryError && error.status === 404) {
+      this.stop();
+      this.gone(error.body.became ?? null);
+      return true;
+    }
+    this.#failures += 1;
+    if (this.#failures <= PATIENCE) return false;
+    this.stop();
+    this.trouble(error.message);
+    return true;
+  }
+}
+
+/** The codec string that MediaSource wants, from the `avcC` box of an MP4's first bytes. */
+export function codecOf(bytes) {
+  for (let k = 4; k + 8 < bytes.length; k++) {
+    if (String.fromCharCode(...bytes.subarray(k, k + 4)) !== "avcC") continue;
+    const levels = [...bytes.subarray(k + 5, k + 8)];
+    return `avc1.${levels.map((n) => n.toString(16).padStart(2, "0")).join("")}`;
+  }
+  return null;
+}
+
+/** How many fragments (and so frames) whole boxes hold, and how many bytes those take. */
+export function wholeBoxes(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = 0, frames = 0;
+  while (at + 8 <= bytes.length) {
+    const size = view.getUint32(at);
+    if (size < 8 || at + size > bytes.length) break;
+    const type = view.getUint32(at + 4);
+    if (type === 0x6d646174) frames += 1; // mdat
+    at += size;
+  }
+  return { frames, length: at };
+}
+
+export class LiveVideoFilm extends Film {
+  #source = new MediaSource();
+  #url = URL.createObjectURL(this.#source);
+  #buffer = null;
+  #rest = new Uint8Array(0);
+  #tail = null;
+  #request = 0;
+  #isSeeking = false;
+  #n = 0;
+
+  constructor({ url, fps, width, height, label }) {
+    super({ fps, nFrames: 1 });
+    this.isFollowing = true;
+    this.element = videoElement({ width, height, label });
+    this.ready = this.#open(url);
+    this.ready.catch(() => {});
+  }
+
+  get isSettled() {
+    return !this.#isSeeking && this.element.readyState >= 2;
+  }
+
+  play() {
+    this.isFollowing = false;
+    if (this.isAtEnd) this.#seekTo(0);
+    this.setPlaying(true);
+    this.element.play().catch(() => this.setPlaying(false));
+  }
+
+  pause() {
+    if (!this.isPlaying) return;
+    this.setPlaying(false);
+    this.element.pause();
+    this.#seekTo(this.frame);
+  }
+
+  seek(frame) {
+    this.isFollowing = this.clamped(frame) >= this.nFrames - 1;
+    this.#seekTo(this.clamped(frame));
+  }
+
+  /** Show the newest frame from now on. */
+  follow() {
+    this.pause();
+    this.seek(this.nFrames - 1);
+  }
+
+  setRate(rate) {
+    this.rate = rate;
+    this.element.playbackRate = this.element.defaultPlaybackRate = rate;
+  }
+
+  close() {
+    this.#tail?.stop();
+    this.element.cancelVideoFrameCallback?.(this.#request);
+    this.element.pause();
+    this.element.removeAttribute("src");
+    this.element.load();
+    URL.revokeObjectURL(this.#url);
+  }
+
+  async #open(url) {
+    const video = this.element;
+    video.addEventListener("seeked", () => {
+      this.#isSeeking = false;
+      if (this.isFollowing && !this.isAtEnd) this.#seekTo(this.nFrames - 1);
+    });
+    this.#watch();
+    await new Promise((resolve) => {
+      this.#source.addEventListener("sourceopen", resolve, { once: true });
+      video.src = this.#url;
+    });
+    await new Promise((resolve, reject) => {
+      const trouble = (text) => {
+        this.tell("trouble", text);
+        reject(new Error(text));
+      };
+      const take = (bytes) => this.#take(bytes, trouble).then(() => this.#n && resolve());
+      this.#tail = new Tail(url, { take, trouble, gone: (id) => this.tell("became", id) });
+    });
+  }
+
+  async #take(bytes, trouble) {
+    const joined = new Uint8Array(this.#rest.length + bytes.length);
+    joined.set(this.#rest);
+    joined.set(bytes, this.#rest.length);
+    const { frames, length } = wholeBoxes(joined);
+    this.#rest = joined.slice(length);
+    if (!length) return;
+    const whole = joined.subarray(0, length);
+    if (!this.#buffer && !this.#begin(codecOf(whole), trouble)) return;
+    await this.#append(whole);
+    this.#n += frames;
+    if (!frames) return;
+    this.nFrames = this.#n;
+    this.tell("grow");
+    if (this.isFollowing) this.#seekTo(this.nFrames - 1);
+  }
+
+  #begin(codec, trouble) {
+    const type = `video/mp4; codecs="${codec}"`;
+    if (!codec || !MediaSource.isTypeSupported(type)) {
+      this.#tail.stop();
+      trouble("this film can be watched when it is finished; its codec cannot be followed live");
+      return false;
+    }
+    this.#buffer = this.#source.addSourceBuffer(type);
+    return true;
+  }
+
+  async #append(bytes) {
+    const done = () => new Promise((resolve) =>
+      this.#buffer.addEventListener("updateend", resolve, { once: true }));
+    try {
+      const appended = done();
+      this.#buffer.appendBuffer(bytes);
+      await appended;
+    } catch (error) {
+      if (error.name !== "QuotaExceededError") throw error;
+      const removed = done();
+      this.#buffer.remove(0, Math.max(0.1, this.timeOf(this.nFrames) - KEPT_S));
+      await removed;
+      const appended = done();
+      this.#buffer.appendBuffer(bytes);
+      await appended;
+    }
+  }
+
+  #watch() {
+    this.#request = this.element.requestVideoFrameCallback((_, { mediaTime }) => {
+      if (!this.#isSeeking) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
+      if (this.isPlaying && this.isAtEnd) this.follow(); // it has caught up
+      this.#watch();
+    });
+  }
+
+  #seekTo(frame) {
+    this.show(frame);
+    this.#isSeeking = true;
+    this.element.currentTime = (frame + 0.5) / this.fps;
+  }
+}
+
+export class LiveTextFilm extends TextFilm {
+  #tail;
+  #text = "";
+  #decoder = new TextDecoder();
+
+  constructor({ url, ...rest }) {
+    super({ ...rest, url: null, nFrames: 1 });
+    this.isFollowing = true;
+    this.ready = new Promise((resolve, reject) => {
+      this.#tail = new Tail(url, {
+        take: async (bytes) => {
+          this.#grow(bytes, await firstLine(url));
+          resolve();
+        },
+        gone: (id) => this.tell("became", id),
+        trouble: (text) => {
+          this.tell("trouble", text);
+          reject(new Error(text));
+        },
+      });
+    });
+    this.ready.catch(() => {});
+  }
+
+  play() {
+    this.isFollowing = false;
+    super.play();
+  }
+
+  seek(frame) {
+    this.isFollowing = this.clamped(frame) >= this.nFrames - 1;
+    super.seek(frame);
+  }
+
+  follow() {
+    this.pause();
+    this.seek(this.nFrames - 1);
+  }
+
+  close() {
+    this.#tail.stop();
+    super.close();
+  }
+
+  #grow(bytes, head) {
+    this.#text += this.#decoder.decode(bytes, { stream: true });
+    const rest = this.#text.slice(this.#text.indexOf("\n"));
+    this.take(parseCast(head + rest));
+    this.tell("grow");
+    if (this.isFollowing) super.seek(this.nFrames - 1);
+  }
+}
+
+/** The head of a growing cast is written anew when its screen grows. */
+async function firstLine(url) {
+  const answer = await reach(`${url}?from=0`, { cache: "no-store" });
+  const reader = answer.body.getReader();
+  const { value } = await reader.read();
+  reader.cancel();
+  return new TextDecoder().decode(value ?? new Uint8Array()).split("\n")[0];
+}

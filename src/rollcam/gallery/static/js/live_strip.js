@@ -1,0 +1,33 @@
+// The line above the list that names the episodes being recorded now.
+
+import { h } from "./dom.js";
+import { hrefOf } from "./route.js";
+
+const SHOWN = 8;
+
+export class LiveStrip {
+  constructor(live) {
+    this.live = live;
+    this.element = h("nav", { class: "live-strip", "aria-label": "Being recorded", hidden: true });
+    live.addEventListener("growing", () => this.draw());
+    this.draw();
+  }
+
+  draw() {
+    const { growing, isLinked } = this.live;
+    const links = growing.slice(0, SHOWN).map((one) => h("a", { class: "live-chip", href: hrefOf("live", one.id), "data-id": one.id },
+      h("span", { class: "badge live" }, "Live"), nameOf(one)));
+    const rest = growing.length - SHOWN;
+    this.element.hidden = !growing.length && isLinked;
+    this.element.replaceChildren(...links,
+      rest > 0 ? h("span", { class: "quiet" }, `and ${rest} more`) : "",
+      isLinked ? "" : h("span", { class: "quiet" }, "The gallery does not answer; new episodes appear when it is back."));
+  }
+}
+
+function nameOf(one) {
+  const what = one.env_id ?? one.name ?? "episode";
+  const worker = one.worker ?? null;
+  const parts = [what, Number.isInteger(one.episode_index) ? `episode ${one.episode_index}` : null, worker];
+  return parts.filter(Boolean).join(" · ");
+}
