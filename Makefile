@@ -16,6 +16,9 @@ python := $(venv)/bin/python
 pip := $(python) -m pip install --disable-pip-version-check
 pins := pyproject.toml constraints.txt
 comma := ,
+# RLlib and flatland want a Gymnasium and a numpy that are older than what the other tests run on.
+rllib := .venv-rllib
+rllib_pins := pyproject.toml constraints-rllib.txt
 
 # Progress stays visible; what is settled already is left out. pip's own exit status counts.
 define install
@@ -38,8 +41,9 @@ venv: $(venv)/.stamp-base ## Create .venv with Rollcam in it, editable
 demo: $(venv)/.stamp-demo ## Record three environments and show what came out (OUT=folder)
 	$(python) examples/demo.py --out "$(OUT)"
 
-test: browser $(venv)/.stamp-test $(venv)/.stamp-beside ## Install all that the tests need, browser included, and run them
+test: browser $(venv)/.stamp-test $(venv)/.stamp-beside $(rllib)/.stamp ## Install all that the tests need, browser included, and run them
 	$(python) -m pytest $(PYTEST_ARGS)
+	$(rllib)/bin/python -m pytest tests/rllib
 
 browser: ## Install Chromium, and OpenGL for MuJoCo, where they are absent (Debian; else says how)
 	@scripts/install_system.sh
@@ -64,8 +68,9 @@ site: $(venv)/.stamp-test ## Build the documents as a site, in site/; a warning 
 bench: $(venv)/.stamp-bench ## Measure Rollcam against its peers and write docs/benchmarks.md
 	$(python) benchmarks/run.py
 
-pin: $(venv)/.stamp-check $(venv)/.stamp-test $(venv)/.stamp-bench ## Write constraints.txt from what .venv holds
+pin: $(venv)/.stamp-check $(venv)/.stamp-test $(venv)/.stamp-bench $(rllib)/.stamp ## Write constraints*.txt from what .venv and .venv-rllib hold
 	$(python) scripts/pin.py
+	$(rllib)/bin/python scripts/pin.py constraints-rllib.txt
 
 clean: ## Remove caches and build products (films and .venv stay)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
@@ -103,3 +108,13 @@ $(venv)/.stamp-check: $(venv)/.stamp-pip $(pins)
 
 $(venv)/.stamp-bench: $(venv)/.stamp-pip $(pins)
 	$(call install,-e '.[all]' --group bench)
+
+# One call for all of it: flatland's pin of numpy has to be known when the rest is chosen.
+$(rllib)/.stamp: $(venv)/.stamp-pip $(rllib_pins)
+	@test -x $(rllib)/bin/python || { \
+		echo "==> creating $(rllib), for Ray and flatland"; $(PYTHON) -m venv $(rllib); \
+		$(rllib)/bin/python -m pip install --disable-pip-version-check --quiet --upgrade 'pip>=25.1'; }
+	@echo "==> installing -e .[flatland] --group rllib into $(rllib)"
+	@$(rllib)/bin/python -m pip install --disable-pip-version-check --quiet \
+		-c constraints-rllib.txt -e '.[flatland,wandb]' --group rllib
+	@touch $@

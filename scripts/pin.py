@@ -1,4 +1,4 @@
-"""Write `constraints.txt`: the version of everything in the running environment.
+"""Write `constraints.txt`, or the file that is named: the version of everything in the running environment.
 
 Versions only. What was installed from a folder or a URL is on no package index and is left out; local
 parts such as torch's ``+cpu`` are cut off, so that the same line serves every system. Run it with the
@@ -8,11 +8,12 @@ interpreter of an environment that holds all groups: `make pin`.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
+TARGET = Path(__file__).resolve().parent.parent / (sys.argv[1:] or ["constraints.txt"])[0]
 # The installer's own, and what only the build of an editable install wants: pip finds those itself.
 LEFT_OUT = {"pip", "wheel", "editables", "hatchling", "tomlkit", "trove-classifiers"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import signal
@@ -188,6 +189,19 @@ def test_text(api: str, tmp_path: Path) -> None:
     env.close()
     film = (tmp_path / "rl-video-episode-0.cast").read_text()
     assert all(f"step {number}" in film for number in range(count + 1))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_deep_copy_films_nothing(api: str, tmp_path: Path) -> None:
+    made, record, _, play = APIS[api]
+    env = record(made(), tmp_path, episode_trigger=always)
+    env.reset()
+    thought = copy.deepcopy(env)
+    play(thought, 2)
+    assert env.step_number == 0
+    (count,) = play(env, 1)
+    env.close()
+    assert {len(film) for film in shown(tmp_path).values()} == {1, count + 1}
 
 
 KILLED = """

@@ -17,6 +17,7 @@ _VERBS = {
     "check": "rollcam.cli.media",
     "doctor": "rollcam.cli.doctor",
     "export": "rollcam.cli.gallery",
+    "film": "rollcam.cli.film",
     "ls": "rollcam.cli.browse",
     "prune": "rollcam.cli.tidy",
     "publish": "rollcam.cli.publish",

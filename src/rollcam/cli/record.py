@@ -19,10 +19,13 @@ Policy = Callable[[Any], Any]
 """Called with an observation; returns an action."""
 
 
-class _Json(click.ParamType[dict[str, Any]]):
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """An option that holds a JSON object."""
+
     name = "json"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, Any]:
+        """Return the object; anything else is refused."""
         try:
             parsed = json.loads(value)
         except ValueError as error:
@@ -62,7 +65,7 @@ class _Json(click.ParamType[dict[str, Any]]):
     help="random, or module:callable, which gets an observation and returns an action.",
 )
 @click.option(
-    "--env-kwargs", type=_Json(), default="{}", help="Arguments for the environment, as JSON."
+    "--env-kwargs", type=JsonObject(), default="{}", help="Arguments for the environment, as JSON."
 )
 @click.option(
     "--max-steps",

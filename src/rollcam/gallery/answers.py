@@ -345,8 +345,10 @@ def _cut(value: Any) -> Any:
 
 def _number(value: Any) -> float | int | None:
     """Return a value as a place on an axis."""
-    if type(value) is int or value is None:
-        return value
+    if value is None:
+        return None
+    if type(value) is int:
+        return int(value)
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).timestamp()

@@ -15,7 +15,7 @@ from rollcam.integrations._tiles import Tiles
 from rollcam.integrations._vector_films import EnvFilms, Plan
 from rollcam.integrations._vector_frames import FrameSource
 from rollcam.integrations._vector_given import seeds_of
-from rollcam.integrations._vector_layouts import Filming, VectorStep, View
+from rollcam.integrations._vector_layouts import Filming, VectorStep, View, info_of
 from rollcam.integrations._vector_tap import Hooks
 from rollcam.recorder import Recorder
 
@@ -227,8 +227,8 @@ class VecFilms:
         for films in self.films:
             films.before_step()
         truncated = [
-            bool(done) and bool(info.get("TimeLimit.truncated"))
-            for done, info in zip(dones, infos, strict=True)
+            bool(done) and bool(info_of(infos, index).get("TimeLimit.truncated"))
+            for index, done in enumerate(dones)
         ]
         terminated = [bool(done) and not cut for done, cut in zip(dones, truncated, strict=True)]
         step = VectorStep(self.n_steps - 1, self._actions, rewards, terminated, truncated, infos)

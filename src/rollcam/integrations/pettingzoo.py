@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from ulid import ULID
-
 from rollcam._checks import checked_length
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import Trigger, capped_cubic
+from rollcam.episode import new_id
 from rollcam.errors import RenderModeError, SettingError, require
 from rollcam.integrations._settings import FilmSettings
 from rollcam.recorder import Recorder
@@ -54,7 +54,7 @@ class _Filmed:
             )
         if episode_trigger is None and step_trigger is None:
             episode_trigger = capped_cubic
-        settings = {"run_id": str(ULID()), **settings}
+        settings = {"run_id": new_id(), **settings}
         self._given = {
             "video_folder": video_folder,
             "episode_trigger": episode_trigger,
@@ -98,6 +98,10 @@ class _Filmed:
     def __reduce__(self) -> tuple[Any, ...]:
         # SuperSuit copies what it vectorises: each copy has a recorder of its own, in the same run.
         return _rebuilt, (type(self), self.env, self._given)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # A copy to plan with is the environment alone: what happens in it has not happened.
+        return copy.deepcopy(self.env, memo)
 
     @property
     def recording(self) -> bool:

@@ -7,13 +7,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
-from ulid import ULID
-
 from rollcam._checks import check_choice, check_count, checked_length
 from rollcam._context import set_context
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
-from rollcam.episode import Context
+from rollcam.episode import Context, new_id
 from rollcam.errors import SettingError, require
 from rollcam.integrations._settings import FilmSettings
 from rollcam.recorder import Recorder
@@ -286,7 +284,7 @@ class RecordCallback(BaseCallback):
         self._fps = fps
         self._settings: FilmSettings = {
             "mode": "eval" if is_eval else "train",
-            "run_id": str(ULID()),
+            "run_id": new_id(),
             **settings,
         }
         self._films: VecFilms | None = None

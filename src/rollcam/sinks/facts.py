@@ -15,7 +15,9 @@ from typing import Any
 from rollcam.episode import Episode, EpisodeStatus, Scalar
 from rollcam.publish.sink import Delivery
 
-STEP_COUNTERS = ("num_env_steps", "global_step", "num_timesteps", "iteration")
+STEP_COUNTERS = (
+    "num_env_steps", "num_env_steps_sampled_lifetime", "global_step", "num_timesteps", "iteration",
+)  # fmt: skip
 """Counters of the trainer that can be a film's step; the first one that its context holds is."""
 
 MAX_STEP = 2**53 - 1

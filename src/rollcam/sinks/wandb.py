@@ -45,6 +45,9 @@ class WandbSink:
         own_run: Publish into a second run beside the trainer's, in the same group, so that nothing
             of the trainer's is touched.
         key: Prefix of the keys.
+        commits: Give each film a row of its own at once, in a trainer's run too, so that any number
+            of films goes between two rows of the trainer. Only for a trainer whose every `log` is a
+            whole row: one that names no `step=` and never says `commit=False`.
 
     Raises:
         MissingDependencyError: wandb is not installed.
@@ -65,9 +68,11 @@ class WandbSink:
         mode: str | None = None,
         own_run: bool = False,
         key: str = "rollcam",
+        commits: bool = False,
     ) -> None:
         self._wandb = require("wandb", extra="wandb")
         self._choice = RunChoice(run, project, entity, run_id, mode, own_run, key)
+        self._commits = commits
         self._bounded = Bounded()
         self._run: Any = None
         self._is_ours = False
@@ -76,6 +81,7 @@ class WandbSink:
         self._rows: Mapping[Film, VideoRow] = {}
         self._stored: set[Film] = set()
         self._evidence: Evidence | None = None
+        self._start_error: Exception | None = None
         self._has_asked = False
         self._has_awaited_end = False
         self._is_closed = False
@@ -160,15 +166,28 @@ class WandbSink:
             own_id = self._choice.own_id if is_ours else None
             if is_ours:
                 limit = wandb_run.START_TIMEOUT_S + 10.0
-                run = self._bounded("starting a W&B run", self._choice.start, limit)
+                run = self._bounded("starting a W&B run", self._start, limit)
             else:
                 run = self._choice.trainers
             if run.disabled:
                 raise SinkRefused('the W&B run is disabled (mode="disabled"), so it takes no films')
-            guard_of(run, is_ours=is_ours)
+            guard_of(run, is_ours=is_ours or self._commits)
             self._evidence = self._evidence_of(run, own_id)
             self._run, self._is_ours, self._target = run, is_ours, target
         return self._run
+
+    def _start(self) -> Any:
+        try:
+            return self._choice.start()
+        except Exception as error:
+            # wandb-core keeps a run whose start failed, and calls it "in use" in this process.
+            if self._start_error is not None and "in use" in str(error):
+                raise SinkError(
+                    f"starting a W&B run: {self._start_error}; wandb tries it again in another "
+                    f"process only: rollcam publish DIR {self.cli_options}"
+                ) from error
+            self._start_error = error
+            raise
 
     def _settle(self, run: Any) -> bool:
         """Return whether films still wait in the run's open row, which may be ours to commit."""

@@ -21,6 +21,7 @@ ALIVE_TIMEOUT_S = 5.0
 ASK_TIMEOUT_S = 30.0
 SEND_TIMEOUT_S = 120.0
 _AT_ONCE = 50
+_ALIVE = "query Viewer { viewer { id } }"
 
 T = TypeVar("T")
 
@@ -127,17 +128,22 @@ def check_alive(what: str, base_url: str | None = None) -> None:
     if getattr(settings, "http_proxy", None) or getattr(settings, "https_proxy", None):
         return  # wandb finds a way of its own
     requests = require("requests", extra="wandb")
-    url = base_url or settings.base_url
+    url = str(base_url or settings.base_url).rstrip("/")
+    host = urlsplit(url).netloc.rpartition("@")[2]
     try:
-        requests.get(url, timeout=ALIVE_TIMEOUT_S, stream=True, allow_redirects=False).close()
+        with requests.post(
+            f"{url}/graphql", json={"query": _ALIVE}, timeout=ALIVE_TIMEOUT_S, stream=True
+        ) as answer:
+            status = int(answer.status_code)
     except requests.exceptions.SSLError:
         return  # certificates are for wandb and its settings to judge
     except requests.exceptions.RequestException as error:
-        host = urlsplit(url).netloc.rpartition("@")[2]
         reason = type(error).__name__
         raise SinkError(
             f"{what}: W&B at {host} does not answer ({reason}); tried again later"
         ) from error
+    if status >= 500:  # below that, it is for wandb to judge: we do not log in
+        raise SinkError(f"{what}: W&B at {host} answers {status}; tried again later")
 
 
 def translated(what: str, error: BaseException) -> RollcamError:
