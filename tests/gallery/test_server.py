@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from rollcam.errors import SettingError, StoreError
+from rollcam.publish.ledger import FILE_NAME, Entry, Ledger, State
 from tests.envs import AnsiEnv, CountingEnv
 from tests.films import film
 from tests.gallery.serving import Served, put
@@ -137,6 +138,24 @@ def test_facts_of_an_episode(served: Served, folders: tuple[Path, Path]) -> None
     assert steps["columns"]["reward"][1:4] == [1, 2, 3]
 
 
+def test_deliveries_are_told(tmp_path: Path) -> None:
+    episode = put(tmp_path / "videos", "sent", 1)
+    path = tmp_path / "videos" / ".rollcam" / FILE_NAME
+    with Served(tmp_path / "videos") as served:
+        facts = "/api/e/videos!sent/facts.json"
+        assert served.json(facts)["deliveries"] == []
+        assert not path.exists()  # looking makes nothing
+        path.parent.mkdir(exist_ok=True)
+        entry = Entry(
+            "wandb", "team/run", episode.episode_id, "sent", State.FAILED, reason="no <b>"
+        )
+        Ledger(path).put([entry])
+        (told,) = served.json(facts)["deliveries"]
+        assert (told["sink"], told["state"], told["reason"]) == ("wandb", "failed", "no <b>")
+        path.write_bytes(b"no ledger" * 1000)
+        assert served.json(facts)["deliveries"] == []
+
+
 def test_every_row_leads_to_its_episode(served: Served) -> None:
     for row in served.json("/api/list.json?limit=100")["rows"]:
         assert served.json(f"/api/e/{row[0]}/facts.json")["row"] == row
@@ -206,8 +225,21 @@ def test_answers_are_compressed_and_films_are_not(served: Served) -> None:
     assert small.headers["content-encoding"] == "gzip"
     assert len(small.body) * 3 < len(served.get("/api/list.json?limit=100").body)
     assert small.json()["total"] == 36
-    reply = served.get("/api/e/filmed!rl-video-episode-0/media.mp4", wanted)
-    assert "content-encoding" not in reply.headers
+    for more in ({}, {"Range": "bytes=0-1999"}):
+        film = served.get("/api/e/filmed!rl-video-episode-0/media.mp4", {**wanted, **more})
+        assert film.status in (200, 206)
+        assert "content-encoding" not in film.headers
+
+
+def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
+    with Served(tmp_path) as served:
+        told = served.json("/api/gallery.json")
+        assert (told["n"], told["x"], told["notes"]) == (0, "started_at", [])
+        assert served.json("/api/list.json")["rows"] == []
+        assert served.json("/api/points.json")["n"] == 0
+        assert served.json("/api/facets.json")["ranges"]["episode_return"] is None
+        assert served.json("/api/live.json") == {"growing": []}
+    assert list(tmp_path.iterdir()) == []  # whoever looks leaves nothing behind
 
 
 @pytest.mark.parametrize(
