@@ -213,7 +213,7 @@ export class LiveVideoFilm extends Film {
 
   #watch() {
     this.#request = this.element.requestVideoFrameCallback((_, { mediaTime }) => {
-      if (!this.#isSeeking) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
+      if (!this.#isSeeking && this.isPlaying) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
       if (this.isPlaying && this.isAtEnd) this.follow(); // it has caught up
       this.#watch();
     });

@@ -115,8 +115,9 @@ export class VideoFilm extends Film {
 
   #watch() {
     this.#request = this.element.requestVideoFrameCallback((_, { mediaTime }) => {
-      // `mediaTime` is exact where `currentTime` runs ahead. Resampled films repeat pictures.
-      if (this.#wanted === null) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
+      // `mediaTime` is exact where `currentTime` runs ahead. While the film stands still the frame is
+      // the one that was sought: in a film of a lower rate several frames share a picture.
+      if (this.#wanted === null && this.isPlaying) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
       if (!this.#isGone) this.#watch();
     });
   }
