@@ -15,6 +15,7 @@ venv := .venv
 python := $(venv)/bin/python
 pip := $(python) -m pip install --disable-pip-version-check
 pins := pyproject.toml constraints.txt
+comma := ,
 
 # Progress stays visible; what is settled already is left out. pip's own exit status counts.
 define install
@@ -25,7 +26,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help venv demo test browser check format docs bench pin clean
+.PHONY: help venv demo test browser check format docs site bench pin clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,7 +38,7 @@ venv: $(venv)/.stamp-base ## Create .venv with Rollcam in it, editable
 demo: $(venv)/.stamp-demo ## Record three environments and show what came out (OUT=folder)
 	$(python) examples/demo.py --out "$(OUT)"
 
-test: browser $(venv)/.stamp-test ## Install all that the tests need, browser included, and run them
+test: browser $(venv)/.stamp-test $(venv)/.stamp-beside ## Install all that the tests need, browser included, and run them
 	$(python) -m pytest $(PYTEST_ARGS)
 
 browser: ## Install Chromium, and OpenGL for MuJoCo, where they are absent (Debian; else says how)
@@ -56,6 +57,9 @@ format: $(venv)/.stamp-check ## Format the code and mend what ruff can mend
 
 docs: $(venv)/.stamp-check ## Write the generated pages of docs/ anew
 	$(python) scripts/generate_docs.py
+
+site: $(venv)/.stamp-test ## Build the documents as a site, in site/; a warning is an error
+	$(python) -m sphinx -q -W --keep-going -b html docs site
 
 bench: $(venv)/.stamp-bench ## Measure Rollcam against its peers and write docs/benchmarks.md
 	$(python) benchmarks/run.py
@@ -87,7 +91,12 @@ $(venv)/.stamp-demo: $(venv)/.stamp-pip $(pins)
 
 # torch is pinned in the group, so that it is settled in the same pip call as all that wants it.
 $(venv)/.stamp-test: $(venv)/.stamp-pip $(pins)
-	$(call install,-e '.[all,trackers]' --group test)
+	$(call install,-e '.[all$(comma)trackers]' --group test)
+
+# Old gyms, dm_control and TorchRL, each in a folder of its own.
+$(venv)/.stamp-beside: $(venv)/.stamp-test scripts/install_beside.sh
+	@scripts/install_beside.sh $(python) $(venv)/beside
+	@touch $@
 
 $(venv)/.stamp-check: $(venv)/.stamp-pip $(pins)
 	$(call install,-e '.[all]' --group lint)

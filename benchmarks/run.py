@@ -33,8 +33,7 @@ from rich.progress import TimeElapsedColumn as Elapsed  # noqa: E402
 
 QUESTIONS = (
     "training_thread", "memory", "longest_call", "total_cpu", "lost_frames", "idle_cost", "presets",
-    "vector_cost",
-    "catalog_index",
+    "vector_cost", "catalog_index", "gallery", "recovery_time",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -69,6 +69,17 @@ def no_thread_left() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def nothing_told() -> Iterator[None]:
+    """What a test tells all recorders of the process (`rollcam.set_context`) ends with it."""
+    yield
+    from rollcam import _context
+
+    if _context._here.told:
+        _context._here.told.clear()
+        _context.set_context()
+
+
+@pytest.fixture(autouse=True)
 def no_realtime() -> Iterator[None]:
     """Fail the test that leaves the process realtime, as SVT-AV1 does under root: it can hang a machine."""
     yield

@@ -36,9 +36,13 @@ class Said:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
+        self.die_at = b""
+        """A word after which the process is killed."""
 
     def say(self, word: bytes) -> None:
         os.write(self._write, word + b"\n")
+        if word == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def heard(self) -> list[str]:
         """Return what was said, once the process is gone."""
@@ -156,7 +160,8 @@ def check_folder(folder: Path, *, n_flushed: int, n_done: int) -> list[Episode]:
         assert hashlib.sha256(data).hexdigest() == episode.sha256
         assert (episode.folder, episode.n_dropped) == (folder, 0)
         columns = episode.read_steps()
-        assert {len(column) for column in columns.values()} == {episode.n_frames}
+        lengths = {name: len(column) for name, column in columns.items()}
+        assert set(lengths.values()) == {episode.n_frames}, (episode, lengths)
     whole = [episode for episode in films if episode.n_frames == N_FRAMES]
     assert len(whole) >= n_flushed
     told = {path for e in films for path in (e.media_path, e.steps_path, e.sidecar_path)}

@@ -11,15 +11,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from ulid import ULID
-
 from rollcam._checks import check_choice, check_type
 from rollcam._engine import Engine
 from rollcam._intake import Intake, Step
 from rollcam._report import Reporter
 from rollcam._take import Take, now
 from rollcam.capture.frames import render_counted
-from rollcam.episode import Episode, EpisodeStatus, Kind, Mode, Writer
+from rollcam.episode import Episode, EpisodeStatus, Kind, Mode, Writer, new_id
 from rollcam.errors import UsageError
 from rollcam.store.layout import NameTemplate
 
@@ -99,6 +97,7 @@ class Camera:
         episode_index: int | None = None,
         step_index: int | None = None,
         kind: Kind = "episode",
+        mode: Mode | None = None,
         metadata: Mapping[str, Any] | None = None,
         path: str | os.PathLike[str] | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -112,6 +111,7 @@ class Camera:
             episode_index: Number of the episode; default: how many were begun before.
             step_index: Steps the environment had made before, over all episodes.
             kind: A whole episode, or a clip.
+            mode: `"train"` or `"eval"`; default: the recorder's.
             metadata: Facts for this sidecar, beside those of the recorder.
             path: The film grows at this very path, playable at any moment, and is replaced by the
                 finished file; what lay there is overwritten, and no step columns are written. Its
@@ -124,6 +124,7 @@ class Camera:
         if self._engine.is_inherited:
             return
         check_choice("kind", kind, ("episode", "clip"))
+        check_choice("mode", mode or self._settings.mode, ("train", "eval"))
         check_type("name", name, (str, NoneType), "text")
         path = None if path is None else Path(os.path.abspath(path))
         self._check_begin(path)
@@ -132,7 +133,7 @@ class Camera:
         index = self._n_begun if episode_index is None else episode_index
         self._n_begun += 1
         facts = Episode(
-            episode_id=str(ULID()),
+            episode_id=new_id(),
             run_id=settings.run_id,
             name=name or self._default_name(index),
             status=EpisodeStatus.FAILED,
@@ -148,7 +149,7 @@ class Camera:
             extra={} if extra is None else extra,
             env_id=settings.env_id,
             env_spec=settings.env_spec,
-            mode=settings.mode,
+            mode=mode or settings.mode,
             writer=settings.writer,
         )
         self._take = self._engine.open(

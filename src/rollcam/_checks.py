@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from rollcam.errors import SettingError
@@ -31,3 +32,15 @@ def check_count(name: str, value: Any, what: str, *, at_least: int = 1) -> None:
     check_type(name, value, (int,), what)
     if value < at_least:
         raise SettingError(f"{name} must be at least {at_least}, not {value}")
+
+
+def is_count(value: Any) -> bool:
+    """Return whether it is a whole number, of any framework's type, that is not negative."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0
+
+
+def checked_length(video_length: Any) -> int:
+    """Return `video_length`, or raise `SettingError` when it is no number of steps."""
+    if not is_count(video_length):
+        raise SettingError(f"video_length must be a number of steps, not {video_length!r}")
+    return int(video_length)

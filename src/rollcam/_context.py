@@ -90,21 +90,47 @@ class Board:
             is_ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
             if not stat.S_ISREG(status.st_mode) or not is_ours:
                 raise PermissionError(f"{self._path} is not ours")
-            if status.st_size < _SIZE:
-                os.ftruncate(descriptor, _SIZE)
+            if flags & os.O_CREAT:
+                _fill(descriptor, status.st_size)
+            elif status.st_size < _SIZE:
+                raise OSError(f"{self._path} is being made")
             return mmap.mmap(descriptor, _SIZE)
         finally:
             os.close(descriptor)
 
 
-class _Process:
-    """What was told in this process, and where it goes."""
+def _fill(descriptor: int, n_bytes: int) -> None:
+    """Write zeros up to the full size.
 
-    def __init__(self) -> None:
+    A file of holes would do until the disk is full: then to write into its memory is a bus error,
+    which ends the training.
+    """
+    os.lseek(descriptor, n_bytes, os.SEEK_SET)
+    while n_bytes < _SIZE:
+        n_bytes += os.write(descriptor, bytes(_SIZE - n_bytes))
+
+
+class _Process:
+    """What was told in this process, and where it goes.
+
+    Args:
+        may_be_trainer: Whether a process that it was forked from is not.
+    """
+
+    def __init__(self, *, may_be_trainer: bool = True) -> None:
+        self._may_be_trainer = may_be_trainer
         self.told: dict[str, Any] = {}
         self.version = 0
         self.board: Board | None = None
         self.pid = os.getpid()
+
+    @property
+    def is_trainer(self) -> bool:
+        """Whether what it tells is for its multiprocessing children, too.
+
+        Asked each time: a spawned child imports this before it knows whose child it is.
+        """
+        return self._may_be_trainer and multiprocessing.parent_process() is None
 
 
 _here = _Process()
@@ -130,7 +156,7 @@ def set_context(**values: Any) -> None:
     _here.told.update(values)
     _here.version += 1
     # Only the trainer speaks to all; what a child says is its own affair.
-    if multiprocessing.parent_process() is None:
+    if _here.is_trainer:
         with contextlib.suppress(OSError):  # no place for temporary files: this process still knows
             _our_board().write(scalars_of(_here.told))
 
@@ -138,16 +164,21 @@ def set_context(**values: Any) -> None:
 def process_context() -> dict[str, Scalar]:
     """Return what this process was told, and its multiprocessing parents."""
     _after_fork()
-    if multiprocessing.parent_process() is None:
+    if _here.is_trainer:
         return scalars_of(_here.told)
     return {**_our_board().read(), **scalars_of(_here.told)}
 
 
 def _after_fork() -> None:
-    """Forget the parent's words in a forked child: the board has its newer ones."""
+    """Forget the parent's words in a forked child: the board has its newer ones.
+
+    Who has spoken before it forked goes on as the trainer; otherwise a child of `os.fork` may be it,
+    as where a program puts itself into the background.
+    """
     global _here
     if _here.pid != os.getpid():
-        _here = _Process()
+        has_spoken = _here.board is not None
+        _here = _Process(may_be_trainer=_here.is_trainer and not has_spoken)
 
 
 def _our_board() -> Board:
@@ -155,7 +186,7 @@ def _our_board() -> Board:
         # All processes of a multiprocessing tree share this key, and nobody else knows it.
         key = hashlib.sha256(b"rollcam" + multiprocessing.current_process().authkey).hexdigest()
         board = Board(Path(tempfile.gettempdir()) / f"rollcam-context-{key[:32]}")
-        if multiprocessing.parent_process() is None:
+        if _here.is_trainer:
             multiprocessing.util.Finalize(_here, board.remove, exitpriority=0)
         _here.board = board
     return _here.board

@@ -100,7 +100,8 @@ class Leftover:
         if os.path.lexists(path) or not self._is_in_place(episode):
             return None
         if episode.steps_path is not None and not episode.steps_path.exists():
-            columns, n_rows = _columns(told.rows)
+            # A row may have been written of a frame that is not in the film.
+            columns, n_rows = _columns(told.rows[: episode.n_frames + episode.n_dropped])
             episode = write_columns(episode, columns, n_rows, self._scratch)
         write_sidecar(episode, self._scratch, is_new=True)
         return episode

@@ -292,19 +292,8 @@ def command_of(root: Path, sink: Sink) -> str:
     """Return the command that sends to a sink what it is owed."""
     options = getattr(sink, "cli_options", None)
     if not isinstance(options, str):
-        options = f"--to {sink.name} {_options_of(sink.name, sink.target)}".strip()
+        options = f"--to {sink.name} ..."  # only who wrote the sink knows
     return f"rollcam publish {shlex.quote(str(root))} {options}"
-
-
-def _options_of(name: str, target: str) -> str:
-    """Return what `rollcam publish` has to be told, as far as a target tells it."""
-    if name == "tensorboard":
-        return f"--logdir {shlex.quote(target)}"
-    if name == "wandb" and target.count("/") == 2:
-        entity, project, run_id = map(shlex.quote, target.split("/"))
-        of = "" if entity == "-" else f" --entity {entity}"
-        return f"--project {project}{of} --run-id {run_id}"
-    return "..."
 
 
 def _close_quietly(sinks: Iterable[Sink]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from rollcam._engine import Engine
 from rollcam.errors import (
@@ -12,6 +14,8 @@ from rollcam.errors import (
     RecordingFailedWarning,
     RollcamWarning,
 )
+
+_T = TypeVar("_T")
 
 _OTHER_CAUSES: dict[str, tuple[str, type[RollcamWarning]]] = {
     "context": ("the context callable failed, its counters are missing", RollcamWarning),
@@ -45,12 +49,13 @@ class Reporter:
         self._raised[id(error)] = error
 
     def report(self, engine: Engine) -> None:
-        """Say what went wrong in `engine` since the last call. Called on the training thread."""
-        while self._due:
-            cause, (message, category) = self._due.popitem()
+        """Say what went wrong in `engine` since the last call.
+
+        Called on the training thread; on several, where cameras have threads of their own.
+        """
+        for cause, (message, category) in _drained(self._due.popitem):
             self.warn(cause, message, category)
-        while engine.renamed:
-            wanted, given = engine.renamed.popleft()
+        for wanted, given in _drained(engine.renamed.popleft):
             where = engine.folder.root if engine.folder else "the folder"
             self.warn(
                 "name",
@@ -58,17 +63,16 @@ class Reporter:
                 NameTakenWarning,
             )
         context = engine.context
-        for take in engine.takes:
+        for take in list(engine.takes):
             error = take.error or take.film.error
             if error is not None:
                 self.failed(type(error).__name__, error)
         if context.error is not None:
             error, context.error = context.error, None
             self.failed("context", error)
-        while engine.problems:
-            self.failed(*engine.problems.popleft())
-        while self.unpublished:
-            cause, error = self.unpublished.popleft()
+        for cause, error in _drained(engine.problems.popleft):
+            self.failed(cause, error)
+        for cause, error in _drained(self.unpublished.popleft):
             what = "a film was not published, and training goes on"
             self.warn(cause, f"{what}: {type(error).__name__}: {error}", RollcamWarning)
 
@@ -101,3 +105,13 @@ class Reporter:
         if cause not in self._said:
             self._said.add(cause)
             warnings.warn(message, category, stacklevel=6)
+
+
+def _drained(pop: Callable[[], _T]) -> Iterator[_T]:
+    """Yield what `pop` gives until it says that nothing is left: to look first would be to race."""
+    while True:
+        try:
+            given = pop()
+        except LookupError:
+            return
+        yield given

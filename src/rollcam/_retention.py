@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from rollcam.capture.keep import KeepPolicy, keep_all, rejected
 from rollcam.episode import Episode
+from rollcam.errors import SettingError
 from rollcam.store.retention import over_budget
 
 
@@ -21,7 +22,7 @@ class Retention:
         max_bytes: Bound of the films' files, media and per-step columns together; the oldest go
             first, and the newest stays however large it is. `None` for no bound.
         is_owed: Whether a sink still waits for a film; such a film stays until it does not.
-        earlier: Films of the same run that were there before.
+        earlier: Films of the same run that were there before, oldest first.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Retention:
         self._keep = keep or keep_all
         self._max_bytes = max_bytes
         self._is_owed = is_owed
+        # In the order in which they were finished: the clock may be set back meanwhile.
         self._films = list(earlier)
         self._due: list[Episode] = []
 
@@ -42,10 +44,11 @@ class Retention:
         """Return the films that have to go now that `episode` is finished.
 
         Raises:
+            SettingError: The keep policy names films of another run; those stay.
             Exception: Whatever the keep policy raises.
         """
         try:
-            self._due += rejected(self._keep, episode)
+            self._due += _of_its_run(episode, rejected(self._keep, episode))
         finally:
             if self._max_bytes is not None:
                 self._films.append(episode)
@@ -71,6 +74,16 @@ class Retention:
         going = {film.episode_id for film in losers}
         self._films = [film for film in self._films if film.episode_id not in going]
         return losers
+
+
+def _of_its_run(episode: Episode, losers: list[Episode]) -> list[Episode]:
+    strange = [loser.name for loser in losers if loser.run_id != episode.run_id]
+    if strange:
+        raise SettingError(
+            f"a keep policy names films of its own run only, and these are of another: "
+            f"{', '.join(strange[:5])}; `rollcam prune` removes those of any"
+        )
+    return losers
 
 
 def size_of(episode: Episode) -> int:

@@ -23,9 +23,13 @@ FINISHED = ".finished"
 """Stands before the extension of a file that is finished and has not got its name yet."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Take:
-    """The episode that is being filmed, on the training thread."""
+    """The episode that is being filmed, on the training thread.
+
+    Equal to itself alone: cameras on several threads look for theirs in one list, and a comparison of
+    its fields would let another thread change that list meanwhile.
+    """
 
     film: Film
     facts: Episode
@@ -70,7 +74,7 @@ class Take:
         if action is not None:
             row["action"] = small(action)
         for key in self.info_keys:
-            row[f"info.{key}"] = small(info.get(key)) if isinstance(info, Mapping) else None
+            row[f"info.{key}"] = _told(info, key)
         return row
 
     def keep(self, row: Mapping[str, Any]) -> None:
@@ -160,6 +164,14 @@ def add_row(columns: dict[str, list[Any]], row: Mapping[str, Any], n_before: int
 def now() -> str:
     """Return the time in UTC as ISO 8601, with microseconds."""
     return datetime.now(UTC).isoformat()
+
+
+def _told(info: Any, key: str) -> Scalar | list[Any]:
+    """Return a value of an `info`, which may be anybody's; `None` where it has none."""
+    try:
+        return small(info.get(key)) if isinstance(info, Mapping) else None
+    except Exception:  # noqa: BLE001 - whatever a foreign mapping raises
+        return None
 
 
 def _as_number(value: Any) -> float | None:

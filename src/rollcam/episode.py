@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from ulid import ULID
 
 from rollcam.errors import SidecarError
 
@@ -206,6 +210,16 @@ EpisodeCallback: TypeAlias = Callable[[Episode], None]
 """Called with each finished episode, on the recorder's background thread."""
 
 
+def new_id() -> str:
+    """Return a new ULID.
+
+    Of the clock and the system's random bytes alone. The library's own generator goes on from what it
+    gave last and takes a lock: a forked child would give the ids that its parent gives, or wait for ever
+    for a lock that another thread of the parent held.
+    """
+    return str(ULID((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)))
+
+
 def has_failed(episode: Episode) -> bool:
     """Return whether the agent failed in an episode.
 
@@ -231,18 +245,28 @@ def as_scalar(value: Any) -> tuple[bool, Scalar]:
         return True, value
     if isinstance(value, str):
         return True, value[:500]
-    if isinstance(value, np.generic) or getattr(value, "shape", None) == ():
-        item = value.item() if hasattr(value, "item") else None
-        if isinstance(item, bool | int | float | str):
-            return True, item
-    return False, None
+    try:
+        is_one = isinstance(value, np.generic) or getattr(value, "shape", None) == ()
+        item = value.item() if is_one and hasattr(value, "item") else None
+    except Exception:  # noqa: BLE001 - whatever a foreign tensor raises: one without data, for instance
+        return False, None
+    return (True, item) if isinstance(item, bool | int | float | str) else (False, None)
 
 
 def scalars_of(values: Mapping[str, Any] | None) -> dict[str, Scalar]:
-    """Return the scalars among `values`, with text keys; what is no scalar is left out."""
+    """Return the scalars among `values`, with text keys.
+
+    What is no scalar is left out, and so is what cannot be read: `info` comes from anybody's
+    environment, and it must not end a training that it is no plain dict.
+    """
     found: dict[str, Scalar] = {}
-    for key, value in (values or {}).items():
-        is_scalar, plain = as_scalar(value)
-        if is_scalar:
-            found[str(key)] = plain
+    try:
+        keys = [] if values is None else list(values)
+    except Exception:  # noqa: BLE001 - see above
+        return found
+    for key in keys:
+        with contextlib.suppress(Exception):
+            is_scalar, plain = as_scalar(values[key])  # type: ignore[index]
+            if is_scalar:
+                found[str(key)] = plain
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,7 @@ from pathlib import Path
 from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ulid import ULID
-
+from rollcam._batch import Batch, make_batch
 from rollcam._camera import Camera, Settings, with_index
 from rollcam._checks import check_callable, check_choice, check_count, check_type
 from rollcam._context import ContextSource
@@ -24,11 +24,27 @@ from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import DEFAULT_FPS, checked_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
 from rollcam.encode.timeline import Timeline, as_rate
-from rollcam.episode import Context, Episode, EpisodeCallback, Mode, OnError, OnFull, Writer
-from rollcam.errors import RecordingFailedWarning, RollcamError, RollcamWarning, SettingError
+from rollcam.episode import (
+    Context,
+    Episode,
+    EpisodeCallback,
+    Mode,
+    OnError,
+    OnFull,
+    Writer,
+    new_id,
+)
+from rollcam.errors import (
+    RecordingFailedWarning,
+    RollcamError,
+    RollcamWarning,
+    SettingError,
+    StoreError,
+)
 from rollcam.recovery import LivingRuns, recover
 from rollcam.store import files
 from rollcam.store.layout import Folder, NameTemplate
+from rollcam.store.names import HIDDEN
 
 if TYPE_CHECKING:
     from rollcam._outgoing import Publication
@@ -161,7 +177,7 @@ class Recorder(Camera):
         check_type("info_keys", info_keys, (tuple, list), "a tuple of keys")
         self.fps = checked_fps(DEFAULT_FPS if fps is None else fps, "fps")
         self.output_fps = self.fps if output_fps is None else checked_fps(output_fps, "output_fps")
-        self.run_id = run_id or str(ULID())
+        self.run_id = run_id or new_id()
         """Stands in the sidecar of every film of this run."""
         template = None if name is None else NameTemplate(name)
         timeline = Timeline(as_rate(self.fps), as_rate(self.output_fps))
@@ -188,7 +204,7 @@ class Recorder(Camera):
                 keep,
                 max_bytes=max_bytes,
                 earlier=earlier,
-                **({} if publication is None else {"is_owed": publication.owes}),
+                is_owed=_owing(own_folder) if publication is None else publication.owes,
             ),
             on_full=on_full,
             on_finished=on_finished,
@@ -246,6 +262,27 @@ class Recorder(Camera):
         settings = with_index(self._settings, vector_index, worker)
         return Camera(self._engine, self._reporter, settings, self._opening, owner=self)
 
+    def batch(
+        self,
+        n: int,
+        *,
+        env_indices: Sequence[int] | None = None,
+        worker: str | None = None,
+    ) -> Batch:
+        """Return cameras for environments that are rendered together, as `(N, H, W, 3)` frames.
+
+        Args:
+            n: Environments in a batch.
+            env_indices: Those that may be filmed; default: all.
+            worker: Name of the worker, for the sidecar.
+
+        Raises:
+            SettingError: An argument cannot work.
+        """
+        return make_batch(
+            n, env_indices, lambda index: self.camera(vector_index=index, worker=worker)
+        )
+
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
         """Wait until all that was handed over is encoded and on the disk.
 
@@ -276,7 +313,7 @@ class Recorder(Camera):
         if self._publication is not None:
             left = max(0.0, deadline - time.monotonic())
             self._publication.close(min(PUBLISH_S, left))
-            self._engine.delete_settled()
+        self._engine.delete_settled()
         self._report()
 
     def __enter__(self) -> Self:
@@ -298,14 +335,23 @@ class _Opening:
         self._folder = folder
         self._reporter = reporter
         self._is_due = clear and folder is not None
+        self._lock = threading.RLock()
 
     def __call__(self) -> None:
         if not self._is_due or self._folder is None:
             return
-        self._is_due = False
+        # Cameras may begin at once; none may film before the folder is cleared.
+        with self._lock:
+            if self._is_due:
+                try:
+                    self._clear(self._folder)
+                finally:
+                    self._is_due = False
+
+    def _clear(self, folder: Folder) -> None:
         try:
-            living = LivingRuns(self._folder.root, but=self._folder.claim.claim_id)
-            files.clear(self._folder.root, spare=living)
+            living = LivingRuns(folder.root, but=folder.claim.claim_id)
+            files.clear(folder.root, spare=living)
         except (RollcamError, OSError) as error:
             self._reporter.failed(type(error).__name__, error)
 
@@ -320,6 +366,23 @@ def _opened(folder: Folder | None, sinks: Sequence[str | Sink], run_id: str) -> 
     except BaseException:
         folder.release()
         raise
+
+
+def _owing(folder: Folder | None) -> Callable[[Episode], bool]:
+    """Return what says whether a sink waits for a film, though not one of ours: `rollcam publish`."""
+
+    def is_owed(episode: Episode) -> bool:
+        from rollcam.publish.ledger import FILE_NAME, Ledger
+
+        if folder is None:
+            return False
+        try:
+            return bool(Ledger(folder.root / HIDDEN / FILE_NAME).owes(episode.episode_id))
+        except StoreError as error:
+            logger.info("%s stays: %s", episode.name, error)
+            return True
+
+    return is_owed
 
 
 def _recover(folder: Folder, reporter: Reporter, publication: Publication | None) -> None:

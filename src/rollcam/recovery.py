@@ -21,7 +21,7 @@ from rollcam.episode import Episode
 from rollcam.errors import StoreError
 from rollcam.store import claim, journal
 from rollcam.store.layout import RESERVE
-from rollcam.store.names import claims_of, forget_names, partials_of
+from rollcam.store.names import HIDDEN, claims_of, forget_names, partials_of
 
 logger = logging.getLogger("rollcam")
 
@@ -76,6 +76,9 @@ def recover(folder: str | os.PathLike[str], *, dead_hosts: Collection[str] = ())
 class LivingRuns(Container[str]):
     """The runs that somebody writes, or may write: all but those that are surely dead.
 
+    Those of recordings folders inside the folder and around it count, too: names may hold folders, so
+    that a film is found in both.
+
     Looked up when it is first asked, and not before: whoever lists films and asks then about each
     finds every run that could have made one of them and goes on.
 
@@ -95,7 +98,18 @@ class LivingRuns(Container[str]):
         return run_id in self._runs
 
     def _found(self) -> set[str]:
-        claims, partials = claims_of(self._folder), partials_of(self._folder)
+        living: set[str] = set()
+        for around in Path(os.path.abspath(self._folder)).parents:
+            if (around / HIDDEN).is_dir():
+                living |= self._living_in(around)
+        for place, folders, _ in os.walk(self._folder):
+            if HIDDEN in folders:
+                folders.remove(HIDDEN)
+                living |= self._living_in(Path(place))
+        return living
+
+    def _living_in(self, folder: Path) -> set[str]:
+        claims, partials = claims_of(folder), partials_of(folder)
         growing = {path.name for path in _entries(partials) if _is_folder(path)}
         living = set()
         for claim_id in growing.union(claim.claim_ids(claims)) - {self._but}:
@@ -123,10 +137,15 @@ def _look_after(root: Path, claim_id: str, dead_hosts: Collection[str], done: Re
         elif standing is claim.Standing.UNKNOWN and has_left:
             owner = claim.owner_of(claims_of(root), claim_id) or told
             who = f"process {owner.pid} on {owner.host}" if owner else "somebody unknown"
-            done.left_alone.append(
-                f"{growing}: written by {who}, which cannot be asked from here whether it lives"
-                + (f"; if it does not: rollcam recover --dead-host {owner.host}" if owner else "")
-            )
+            done.left_alone.append(f"{growing}: written by {who}, {_why_unknown(root, owner)}")
+
+
+def _why_unknown(root: Path, owner: claim.Owner | None) -> str:
+    claims = claims_of(root)
+    if claims.is_dir() and not os.access(claims, os.W_OK):
+        return "and nothing can be finished in a folder that may not be written to"
+    what_to_do = f"; if it does not: rollcam recover --dead-host {owner.host}" if owner else ""
+    return f"which cannot be asked from here whether it lives{what_to_do}"
 
 
 def _finish_all(root: Path, claim_id: str, growing: Path, done: Recovery) -> None:

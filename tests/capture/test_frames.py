@@ -213,7 +213,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "negative": (np.array([[-1, 200]]), r"\(1, 2\).*int64.*from -1 to 200.*between 0 and 255"),
     "above 255": (np.array([[0, 256]], np.uint16), r"\(1, 2\).*uint16.*from 0 to 256"),
     "two channels": (picture(6, 5, 2), r"\(6, 5, 2\).*uint8.*1, 3 nor 4 channels"),
-    "batch": (picture(2, 4, 5, 3), r"\(2, 4, 5, 3\).*uint8.*one recorder for each"),
+    "batch": (picture(2, 4, 5, 3), r"\(2, 4, 5, 3\).*uint8.*one camera for each"),
     "one axis": (picture(9), r"\(9,\).*uint8"),
     "no axis": (np.array(3), r"\(\).*int64"),
     "five axes": (picture(1, 1, 4, 5, 3), r"\(1, 1, 4, 5, 3\).*uint8"),

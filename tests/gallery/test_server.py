@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from rollcam.errors import SettingError, StoreError
+from rollcam.publish.ledger import FILE_NAME, Entry, Ledger, State
 from tests.envs import AnsiEnv, CountingEnv
 from tests.films import film
 from tests.gallery.serving import Served, put
@@ -135,6 +136,24 @@ def test_facts_of_an_episode(served: Served, folders: tuple[Path, Path]) -> None
     steps = served.json("/" + told["steps"])
     assert steps["n"] == 21
     assert steps["columns"]["reward"][1:4] == [1, 2, 3]
+
+
+def test_deliveries_are_told(tmp_path: Path) -> None:
+    episode = put(tmp_path / "videos", "sent", 1)
+    path = tmp_path / "videos" / ".rollcam" / FILE_NAME
+    with Served(tmp_path / "videos") as served:
+        facts = "/api/e/videos!sent/facts.json"
+        assert served.json(facts)["deliveries"] == []
+        assert not path.exists()  # looking makes nothing
+        path.parent.mkdir(exist_ok=True)
+        entry = Entry(
+            "wandb", "team/run", episode.episode_id, "sent", State.FAILED, reason="no <b>"
+        )
+        Ledger(path).put([entry])
+        (told,) = served.json(facts)["deliveries"]
+        assert (told["sink"], told["state"], told["reason"]) == ("wandb", "failed", "no <b>")
+        path.write_bytes(b"no ledger" * 1000)
+        assert served.json(facts)["deliveries"] == []
 
 
 def test_every_row_leads_to_its_episode(served: Served) -> None:

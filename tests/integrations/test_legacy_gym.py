@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import json
+import sys
+import types
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,7 +15,9 @@ import pytest
 
 import rollcam
 from rollcam.encode.cast import read_cast
+from rollcam.integrations import legacy_gym
 from rollcam.store import sidecar
+from rollcam.store.files import list_episodes
 from tests import barcode
 
 
@@ -284,3 +288,74 @@ def test_two_recorders_of_one_path_do_not_destroy_each_other(tmp_path: Path) -> 
     recorder.close()
     assert barcode.indices(path) == list(range(5))
     assert not recorder.broken
+
+
+class OldPlayable(OldEnv):
+    """What gym made of it; nothing of gym is here."""
+
+    metadata = {"render.modes": ["rgb_array"], "video.frames_per_second": 20}
+
+    def reset(self) -> int:
+        self.count = 0
+        return 0
+
+    def step(self, action: int) -> tuple[int, float, bool, dict]:
+        return self.count, 1.0, self.count >= 4, {"TimeLimit.truncated": True}
+
+
+@pytest.mark.parametrize("gym_module", [None, types.ModuleType("gym")], ids=["absent", "empty"])
+def test_no_gym_is_needed(tmp_path: Path, monkeypatch, gym_module) -> None:
+    monkeypatch.setitem(sys.modules, "gym", gym_module)
+    for kind, name in ((legacy_gym.Monitor, "monitor"), (legacy_gym.RecordVideo, "record")):
+        env = kind(OldPlayable(), tmp_path / name)
+        env.reset()
+        while not env.step(0)[2]:
+            pass
+        env.close()
+        with pytest.raises(AttributeError):
+            _ = env.seed
+        episodes = list_episodes(tmp_path / name).episodes
+        assert [(e.episode_return, e.terminated, e.truncated) for e in episodes] == [
+            (4.0, False, True)
+        ]
+        # The last frame is shown twice at rates below 24, for players that drop it.
+        assert barcode.indices(episodes[0].media_path)[:5] == [0, 1, 2, 3, 4]
+
+
+class ManyAtOnce:
+    """A vector environment as old ones were: it resets itself, and draws its first."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+    render_mode = None
+    is_vector_env = True
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def reset(self) -> list[int]:
+        self.count = 0
+        return [0, 0]
+
+    def step(self, actions):
+        self.count += 1
+        done = np.array([self.count == 3, False])
+        if done[0]:
+            self.count = 0
+        return [self.count, 0], np.ones(2), done, [{"env": 0}, {"env": 1}]
+
+    def render(self, mode: str = "human") -> np.ndarray:
+        assert mode == "rgb_array"
+        return barcode.draw(self.count)
+
+
+def test_a_vector_environment_goes_by_its_first(tmp_path: Path) -> None:
+    env = legacy_gym.RecordVideo(ManyAtOnce(), tmp_path, lambda i: i < 2)
+    env.reset()
+    for _ in range(7):
+        env.step([0, 0])
+    env.close()
+    films = {path.stem: barcode.indices(path) for path in sorted(tmp_path.glob("*.mp4"))}
+    # What it shows with the last step is the next episode's first frame.
+    assert films == {"rl-video-episode-0": [0, 1, 2, 0], "rl-video-episode-1": [0, 1, 2, 0]}
+    first = list_episodes(tmp_path).episodes[0]
+    assert (first.episode_return, first.final_info) == (3.0, {"env": 0})

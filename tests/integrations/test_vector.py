@@ -99,6 +99,18 @@ def test_a_tile_shows_the_last_frame_where_a_sub_environment_was_reset(tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_film_that_begins_as_a_tile_is_reset_has_no_black_tile(kind: str, tmp_path: Path) -> None:
+    """The last frame of that tile was not kept, as nobody filmed; it shows what it shows now."""
+    env = RecordVideo(
+        make(kind, SAME), tmp_path, step_trigger=lambda step: step in (3, 4), video_length=1
+    )
+    play(env, 6, SAME)
+    env.close()
+    assert tiles(tmp_path / "rl-video-step-3.mp4", 3)[0] == (1, 4, 0)
+    assert tiles(tmp_path / "rl-video-step-4.mp4", 3)[0] == (2, 5, 1)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_only_what_is_filmed_is_rendered(kind: str, mode: AutoresetMode, tmp_path: Path) -> None:
     vector = make(kind, mode)
@@ -163,6 +175,36 @@ def test_infos_may_be_a_list(tmp_path: Path) -> None:
     episode = episodes(tmp_path)["rl-video-env-1-episode-0"]
     assert episode.final_info == {"step": 5}
     assert episode.read_steps()["info.step"] == [None, 1, 2, 3, 4, 5]
+
+
+class OddInfos(gym.vector.VectorWrapper):
+    """Puts into infos what is no array with a place for each sub-environment."""
+
+    def step(self, actions: Any) -> Any:
+        *result, infos = self.env.step(actions)
+        odd = {
+            "phase": "warm-up",
+            "total": 5,
+            "short": np.zeros(1),
+            "_step": 7,
+            3: 4,
+            "_short": ...,
+        }
+        return *result, {**infos, **odd, "step": infos["step"]}
+
+
+@pytest.mark.parametrize("layout", ["separate", "tiled"])
+def test_infos_may_hold_anything(layout: Any, tmp_path: Path) -> None:
+    env = RecordVideo(OddInfos(make("sync", NEXT)), tmp_path, layout=layout, episode_trigger=always)
+    play(env, 7, NEXT)
+    env.close()
+    found = episodes(tmp_path)
+    assert {episode.status for episode in found.values()} == {"complete"}
+    name = "rl-video-env-1-episode-0" if layout == "separate" else "rl-video-episode-0"
+    info = found[name].final_info
+    assert (info["phase"], info["total"], info["3"]) == ("warm-up", 5, 4)
+    assert info["step"] == (5 if layout == "separate" else 3)
+    assert ("short" in info) == (layout == "tiled")  # it has a place for the first of them
 
 
 def test_seeds_and_masks(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ The same for whoever recovers. Random moments are `test_kill_trials.py`'s.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -54,6 +55,31 @@ def test_a_recoverer_killed_between_any_two_file_operations(
     template.mkdir()
     was_killed, said = run_killed(step, template, int(n_all * share))
     assert was_killed
+    kill_recoverers(template, tmp_path, said)
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_a_recoverer_killed_where_a_row_tells_of_a_frame_that_the_encoder_never_took(
+    step: Step, tmp_path: Path
+) -> None:
+    def die_in_the_middle(folder: Path, said: killing.Said) -> None:
+        said.die_at = b"flushed"
+        step(folder, said)
+
+    template = tmp_path / "template"
+    template.mkdir()
+    was_killed, _ = run_killed(die_in_the_middle, template, None)
+    assert was_killed
+    (path,) = template.rglob("*.journal")
+    rows = [json.loads(line).get("row") for line in path.read_text().splitlines()]
+    assert [row["i"] for row in rows if row] == list(range(killing.N_FRAMES))
+    with open(path, "a") as file:
+        file.write(json.dumps({"row": {**rows[-1], "i": killing.N_FRAMES}}) + "\n")
+    kill_recoverers(template, tmp_path, ["flushed"])
+
+
+def kill_recoverers(template: Path, tmp_path: Path, said: list[str]) -> None:
+    """Kill one before each of its file operations, each in a copy of the folder."""
     for n in range(MAX_POINTS):
         folder = tmp_path / str(n)
         shutil.copytree(template, folder)

@@ -67,6 +67,35 @@ def running(
             _end(server)
 
 
+MLFLOW_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+TRACKIO_TOKEN = "let-me-write"
+_TRACKIO = "import trackio; trackio.show(open_browser=False, server_port={port}, block_thread=True)"
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A real `mlflow server` (SQLite and artifacts); its address."""
+    port = port or free_port()
+    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/ml.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    base = f"http://127.0.0.1:{port}"
+    off = MLFLOW_QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with running(command, lambda: answers(f"{base}/health"), folder / "log", **off):
+        yield base
+
+
+@contextlib.contextmanager
+def trackio_server(home: Path, log: Path, port: int | None = None) -> Iterator[str]:
+    """A real Trackio, which takes films from whoever has `TRACKIO_TOKEN`; its address."""
+    port = port or free_port()
+    base = f"http://127.0.0.1:{port}"
+    settings = {"TRACKIO_DIR": str(home), "TRACKIO_WRITE_TOKEN": TRACKIO_TOKEN}
+    command = ["-c", _TRACKIO.format(port=port)]
+    with running(command, lambda: answers(f"{base}/version"), log, **settings):
+        yield base
+
+
 def _end(server: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):

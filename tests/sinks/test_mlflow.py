@@ -19,11 +19,9 @@ from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.mlflow import RUN_TAG, MlflowSink, without_secrets
 from tests.sinks.deliveries import LENGTH_S, changed, killed_while_publishing, record
 from tests.sinks.pages import on_page, screenshot, watch
-from tests.sinks.servers import answers, free_port, running
+from tests.sinks.servers import MLFLOW_QUIET, free_port, mlflow_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +31,13 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Delivery]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    port = free_port()
-    command = [
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/ml.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    base = f"http://127.0.0.1:{port}"
-    off = QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with running(command, lambda: answers(f"{base}/health"), folder / "log", **off):
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as base:
         yield base
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in QUIET.items():
+    for name, value in MLFLOW_QUIET.items():
         monkeypatch.setenv(name, value)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,13 +22,12 @@ from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.trackio import TrackioSink
 from tests.sinks.deliveries import LENGTH_S, changed, killed_while_publishing, record
 from tests.sinks.pages import on_page, screenshot, watch
-from tests.sinks.servers import answers, free_port, running
+from tests.sinks.servers import TRACKIO_TOKEN as TOKEN
+from tests.sinks.servers import free_port, trackio_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 HOME = Path(os.environ["TRACKIO_DIR"])  # as conftest.py set it
-TOKEN = "let-me-write"
-SHOW = "import trackio; trackio.show(open_browser=False, server_port={port}, block_thread=True)"
 
 
 @pytest.fixture(scope="module")
@@ -34,28 +35,16 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Delivery]:
     return record(tmp_path_factory.mktemp("films"), 3)
 
 
-def dashboard(home: Path, log: Path) -> Any:
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    settings = {"TRACKIO_DIR": str(home), "TRACKIO_WRITE_TOKEN": TOKEN}
-    server = running(
-        ["-c", SHOW.format(port=port)], lambda: answers(f"{base}/version"), log, **settings
-    )
-    return base, server
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("trackio")
-    base, server = dashboard(folder / "home", folder / "log")
-    with server:
+    with trackio_server(folder / "home", folder / "log") as base:
         yield base
 
 
 @pytest.fixture(scope="module")
 def local_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    base, server = dashboard(HOME, tmp_path_factory.mktemp("page") / "log")
-    with server:
+    with trackio_server(HOME, tmp_path_factory.mktemp("page") / "log") as base:
         yield base
 
 
@@ -181,6 +170,21 @@ def test_killed_anywhere_everything_is_there_once(
     for delivery in reversed(films):
         sink.publish(delivery)
     check_once(place, project, films, tmp_path_factory)
+
+
+def test_a_project_whose_maker_was_killed_half_way_takes_films(
+    project: str, films: list[Delivery]
+) -> None:
+    from trackio.sqlite_storage import SQLiteStorage
+
+    database = SQLiteStorage.get_project_db_path(project)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        opened.execute("pragma journal_mode=wal")  # no table yet
+    sink = TrackioSink(project=project)
+    assert sink.stored(films[:1]) == set()
+    sink.publish(films[0])
+    assert sink.stored(films[:1]) == ids(films[:1])
 
 
 def silent() -> tuple[socket.socket, str]:

@@ -339,12 +339,14 @@ def test_the_log_is_read_while_it_grows_and_when_it_is_torn(tmp_path: Path) -> N
     (log,) = logs_on_disk()
     whole = list(log.rows())
     assert [row["number"] for row in whole] == [0, 1]
+    assert log.has_ended()
     content = log.path.read_bytes()
     growing = tmp_path / "run-r.wandb"
     reader, seen = TransactionLog(growing), []
     for end in [0, 3, 7, *range(8, len(content), 9_973), len(content)]:
         growing.write_bytes(content[:end])
         seen += list(reader.rows())
+        assert reader.has_ended() == (end == len(content))
     assert seen == whole
     middle = len(content) // 2
     growing.write_bytes(content[:middle] + b"\0\0\0\0" + content[middle + 4 :])
@@ -353,6 +355,28 @@ def test_the_log_is_read_while_it_grows_and_when_it_is_torn(tmp_path: Path) -> N
     assert damaged.is_broken
     growing.write_bytes(b"something else entirely")
     assert not list(TransactionLog(growing).rows())
+
+
+def test_the_end_of_the_log_is_waited_for_when_the_run_is_over(tmp_path: Path) -> None:
+    """`finish` returns before wandb-core has written the log out."""
+    make_films(tmp_path, 2)
+    answer = run_script(
+        """
+        sink = WandbSink(project="p", run_id="r")
+        for film in films:
+            sink.publish(film)
+        sink.close()
+        poll(lambda: len(sink.stored(films[:1])), "the log is there")
+        (log,) = Path(os.environ["WANDB_DIR"]).glob("wandb/*run-*/run-r.wandb")
+        whole = log.read_bytes()
+        log.write_bytes(whole[:7])
+        again = WandbSink(sink._run)
+        threading.Timer(0.5, log.write_bytes, [whole]).start()
+        told(stored=len(again.stored(films)))
+        """,
+        tmp_path,
+    )
+    assert answer["stored"] == 2
 
 
 def test_errors_of_a_call_and_calls_that_hang() -> None:

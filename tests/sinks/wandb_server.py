@@ -70,14 +70,14 @@ class Run:
 class WandbServer:
     """The service, on a port of its own, until the context ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.lock = threading.RLock()
         self.runs: dict[tuple[str, str], Run] = {}
         self.faults = Faults()
         self.asked: list[str] = []
         self.unknown: list[str] = []
         self.stopped = threading.Event()
-        self._http = _Http(("127.0.0.1", 0), _Handler)
+        self._http = _Http(("127.0.0.1", port), _Handler)
         self._http.service = self
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
 
@@ -97,14 +97,7 @@ class WandbServer:
 
     def environment(self) -> dict[str, str]:
         """The settings that send wandb here, and nowhere else."""
-        return {
-            "WANDB_BASE_URL": self.url,
-            "WANDB_API_KEY": "0" * 40,
-            "WANDB_MODE": "online",
-            "WANDB_ERROR_REPORTING": "false",
-            "WANDB_SILENT": "true",
-            "WANDB_CONSOLE": "off",
-        }
+        return environment_of(self.url)
 
     def run(self, run_id: str, project: str = "p") -> Run:
         with self.lock:
@@ -120,6 +113,18 @@ class WandbServer:
             left: int = getattr(self.faults, fault)
             setattr(self.faults, fault, max(0, left - 1))
             return left > 0
+
+
+def environment_of(url: str) -> dict[str, str]:
+    """The settings that send wandb there, whether or not anybody listens."""
+    return {
+        "WANDB_BASE_URL": url,
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_MODE": "online",
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_SILENT": "true",
+        "WANDB_CONSOLE": "off",
+    }
 
 
 class _Http(ThreadingHTTPServer):

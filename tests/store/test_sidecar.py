@@ -425,3 +425,14 @@ def mutated_tree(chance: random.Random, tree: dict[str, Any]) -> dict[str, Any]:
             case _:
                 spot[key] = odd
     return tree
+
+
+def test_what_holds_itself_is_told_in_words() -> None:
+    """Twice, so that the bound of the depth alone would take for ever."""
+    told: dict[str, Any] = {"fine": 1}
+    told["both"] = [told, told]
+    shared = {"a": 1}
+    film = again(episode(metadata={"told": told, "shared": [shared, shared]}))
+    assert film.metadata["told"]["fine"] == 1
+    assert all(isinstance(text, str) for text in film.metadata["told"]["both"])
+    assert film.metadata["shared"] == [shared, shared]

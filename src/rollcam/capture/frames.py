@@ -77,7 +77,7 @@ def layout_of(array: Array) -> Layout:
         raise FrameError(f"a frame of dtype {dtype} and shape {shape} is no picture; {WANTED}")
     if 0 in shape or len(shape) not in (2, 3):
         hint = (
-            "; for a batch of frames use one recorder for each environment"
+            "; for a batch of frames use Recorder.batch, or one camera for each environment"
             if len(shape) == 4
             else ""
         )
@@ -232,9 +232,11 @@ class BufferPool:
         if size_bytes != self._size:
             self._size, self._free = size_bytes, []
         try:
-            return self._free.pop()
+            buffer = self._free.pop()
         except IndexError:
             return np.empty(size_bytes, np.uint8)
+        # Another camera's thread may have changed both in between.
+        return buffer if buffer.size == size_bytes else np.empty(size_bytes, np.uint8)
 
 
 class FrameTaker:

@@ -15,6 +15,7 @@ from rollcam.errors import RollcamError
 
 _VERBS = {
     "check": "rollcam.cli.media",
+    "doctor": "rollcam.cli.doctor",
     "export": "rollcam.cli.gallery",
     "ls": "rollcam.cli.browse",
     "prune": "rollcam.cli.tidy",

@@ -40,10 +40,13 @@ def in_use(folder: Path) -> Callable[[Episode], bool]:
     from rollcam.recovery import LivingRuns
     from rollcam.store.names import HIDDEN
 
-    ledger = Ledger(folder / HIDDEN / FILE_NAME)
     living = LivingRuns(folder)
 
     def is_in_use(episode: Episode) -> bool:
-        return episode.run_id in living or bool(ledger.owes(episode.episode_id))
+        if episode.run_id in living:
+            return True
+        # A folder inside may be a recordings folder of its own.
+        places = {folder, episode.folder or folder}
+        return any(Ledger(p / HIDDEN / FILE_NAME).owes(episode.episode_id) for p in places)
 
     return is_in_use

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from rollcam.publish.sink import Sink
 
 _OPTIONS = {
-    "wandb": {"project", "entity", "run_id", "mode"},
+    "wandb": {"project", "entity", "run_id", "mode", "key"},
     "mlflow": {"tracking_uri", "experiment", "run_id"},
     "tensorboard": {"logdir"},
-    "trackio": {"project", "server_url"},
+    "trackio": {"project", "name", "server_url", "space_id"},
     "folder": {"dir"},
 }
 _NEEDED = {"wandb": "project", "tensorboard": "logdir", "trackio": "project", "folder": "dir"}
@@ -53,10 +53,13 @@ _PATIENCE_S = 60.0
     type=click.Choice(["online", "offline"]),
     help="Of Weights & Biases.",
 )
+@click.option("--key", help="Of Weights & Biases: what the names of the films' keys begin with.")
 @click.option("--tracking-uri", help="Of MLflow.")
 @click.option("--experiment", help="Of MLflow.")
 @click.option("--logdir", type=click.Path(file_okay=False), help="Of TensorBoard.")
+@click.option("--name", help="Of the run, in Trackio (default: one for each recorder).")
 @click.option("--server-url", help="Of Trackio.")
+@click.option("--space-id", help="Of Trackio: a Hugging Face Space.")
 @click.option("--dir", "dir_", type=click.Path(file_okay=False), help="Where `folder` copies to.")
 @click.option(
     "--mb-per-minute", type=click.FloatRange(0.001), help="Megabytes to send per minute, at most."
@@ -215,7 +218,7 @@ def _is_meant(target: str, place: str, given: dict[str, str]) -> bool:
     if path is not None:
         return target == str(Path(path).resolve())
     # The tracking server and the mode are no part of a target.
-    named = [v for k, v in given.items() if k in ("project", "entity", "run_id")]
+    named = [v for k, v in given.items() if k in ("project", "entity", "run_id", "name")]
     return all(name in target for name in named)
 
 

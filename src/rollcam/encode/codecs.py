@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,33 @@ def choose_codec(codec: str = "h264", quality: Quality = DEFAULT_QUALITY) -> Cod
         f"codec {codec!r} does not open on this machine ({'; '.join(reasons)}); "
         f"use codec='h264', which comes with PyAV's wheel"
     )
+
+
+def listed_encoders(families: Iterable[str]) -> list[str]:
+    """Return FFmpeg's names of the encoders of these families that this build lists.
+
+    Args:
+        families: `h264`, `vp9`, `av1`; the encoders come in this order, software first.
+    """
+    available = set(_av().codecs_available)
+    found = []
+    for family in families:
+        known = [name for name in _ENCODERS[family] if name in available]
+        hardware = (name for name in available if name.startswith(f"{family}_"))
+        found += [
+            *known,
+            *sorted(name for name in hardware if _encodes(name) and name not in known),
+        ]
+    return found
+
+
+def _encodes(name: str) -> bool:
+    """Whether there is an encoder of that name: some are decoders alone."""
+    av = _av()
+    try:
+        return bool(av.Codec(name, "w").is_encoder)
+    except (av.FFmpegError, ValueError):
+        return False
 
 
 def _family(codec: str) -> str:

@@ -50,12 +50,16 @@ def _picture(film: Path, at_s: float, errors: Any) -> VideoFrame | None:
             except errors:  # beyond the end, or a file without an index: from the start, then
                 container.seek(0)
         shown = None
-        for n, picture in enumerate(container.decode(stream)):
-            is_after = picture.pts is not None and picture.pts > target
-            if shown is None or not is_after:
-                shown = picture
-            if is_after or n > _MAX_DECODED:
-                break
+        try:
+            for n, picture in enumerate(container.decode(stream)):
+                is_after = picture.pts is not None and picture.pts > target
+                if shown is None or not is_after:
+                    shown = picture
+                if is_after or n > _MAX_DECODED:
+                    break
+        except errors:  # a torn film shows what it has
+            if shown is None:
+                raise
         return shown
 
 

@@ -346,7 +346,7 @@ def _cut(value: Any) -> Any:
 def _number(value: Any) -> float | int | None:
     """Return a value as a place on an axis."""
     if type(value) is int or value is None:
-        return value  # type: ignore[no-any-return]
+        return value
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).timestamp()

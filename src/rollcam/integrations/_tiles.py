@@ -76,7 +76,11 @@ class Tiles:
     def _set_up(self, n: int, first: Picture) -> None:
         self._tile = (first.shape[0], first.shape[1])
         self._is_turned = first.strides[0] < first.strides[1]
-        self.rows, self.columns = grid_shape(n, *self._tile, self._aspect)
+        self.rows, self.columns = self._shape(n)
+
+    def _shape(self, n: int) -> tuple[int, int]:
+        """Return rows and columns for `n` tiles."""
+        return grid_shape(n, *self._tile, self._aspect)
 
 
 def _picture(frame: Any) -> Picture | None:

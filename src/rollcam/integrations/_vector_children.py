@@ -10,7 +10,7 @@ from typing import Any
 from gymnasium.vector import AsyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
-from rollcam.integrations._vector_tap import Answer, Installer
+from rollcam.integrations._vector_tap import NOT_INSTALLED, Answer, Installer
 
 ANSWER_S = 30.0
 """How long the children may take for an answer (a frame, as a rule), in seconds."""
@@ -27,9 +27,12 @@ class Children:
         indices: The children that are spoken to.
     """
 
-    def __init__(self, env: AsyncVectorEnv[Any, Any], indices: Sequence[int]) -> None:
+    not_installed = NOT_INSTALLED
+    """What a worker looks up, and may call with `"hello"`, where nothing could be installed."""
+
+    def __init__(self, env: AsyncVectorEnv[Any, Any] | Any, indices: Sequence[int]) -> None:
         self.indices = tuple(indices)
-        self._env = env
+        self._env: Any = env
         # One name for each recorder: a vector environment may be wrapped twice.
         self._name = f"rollcam_{secrets.token_hex(8)}"
 
@@ -51,7 +54,9 @@ class Children:
         Returns:
             Each child's answer to `hello`.
         """
-        names = {i: Installer(self._name, make, settings[i]) for i in self.indices}
+        names = {
+            i: Installer(self._name, make, settings[i], self.not_installed) for i in self.indices
+        }
         answers = self._call({i: (name, ("hello",)) for i, name in names.items()}, ANSWER_S)
         return {i: _checked(answer, _NO_ENV) for i, answer in answers.items()}
 
@@ -83,22 +88,48 @@ class Children:
         deadline = time.monotonic() + timeout_s
         try:
             for index, (name, args) in messages.items():
-                pipe: Any = self._env.parent_pipes[index]
+                pipe: Any = self._pipe(index)
                 try:
-                    pipe.send(("_call", (name, args, {})))
+                    pipe.send(self._message(name, args))
                     waiting[index] = pipe
                 except (OSError, AttributeError) as error:  # Gymnasium puts None for a dead one
                     answers[index] = (False, f"its process has ended ({type(error).__name__})")
             for index, pipe in list(waiting.items()):
-                answers[index] = _received(pipe, deadline)
+                answers[index] = self._received(pipe, deadline)
                 if answers[index] is not _TOO_LATE:
                     del waiting[index]
         finally:
             # After Ctrl-C, too: the answer is on its way.
             for index, pipe in waiting.items():
-                pipes: list[Any] = self._env.parent_pipes
-                pipes[index] = LateAnswers.expected(pipe)
+                self._put_pipe(index, LateAnswers.expected(pipe))
         return answers
+
+    def _received(self, pipe: Any, deadline: float) -> Answer:
+        try:
+            if not pipe.poll(_left(deadline)):
+                return _TOO_LATE
+            value, is_alive = self._opened(pipe.recv())
+        except (EOFError, OSError) as error:
+            return False, f"its process has ended ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001 - what cannot be unpickled was read to its end
+            return False, f"its answer cannot be read: {type(error).__name__}: {error}"
+        return (True, value) if is_alive else (False, "its worker ended with an error")
+
+    # The protocol of the worker; other vector environments have others.
+
+    def _pipe(self, index: int) -> Any:
+        return self._env.parent_pipes[index]
+
+    def _put_pipe(self, index: int, pipe: Any) -> None:
+        self._env.parent_pipes[index] = pipe
+
+    def _message(self, name: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return ("_call", (name, args, {}))
+
+    def _opened(self, answer: Any) -> tuple[Any, bool]:
+        """Return the value of an answer, and whether the worker lives."""
+        value, is_alive = answer
+        return value, is_alive
 
 
 class LateAnswers:
@@ -143,18 +174,6 @@ class LateAnswers:
 _NO_ENV = "its worker keeps its environment where Rollcam does not find it"
 _NO_ANSWER = "something else answered: a call of the vector environment had failed before"
 _TOO_LATE: Answer = (False, "no answer in time")
-
-
-def _received(pipe: Any, deadline: float) -> Answer:
-    try:
-        if not pipe.poll(_left(deadline)):
-            return _TOO_LATE
-        value, is_alive = pipe.recv()
-    except (EOFError, OSError) as error:
-        return False, f"its process has ended ({type(error).__name__})"
-    except Exception as error:  # noqa: BLE001 - what cannot be unpickled was read to its end
-        return False, f"its answer cannot be read: {type(error).__name__}: {error}"
-    return (True, value) if is_alive else (False, "its worker ended with an error")
 
 
 def _checked(answer: Answer, otherwise: str) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,7 @@ class EnvFilms:
             episode_index=max(self.episode_id, 0),
             step_index=step_id + 1,
             kind="episode" if self.plan.is_whole else "clip",
+            extra=self._fields(),
         )
 
     def add(self, render: Callable[[], Any], **facts: Any) -> None:
@@ -146,6 +147,10 @@ class EnvFilms:
     def by_env(self, name: str) -> str:
         """Return a name that says which sub-environment it is, where that is needed."""
         return f"{name}-env-{self.index}" if self.plan.is_named_by_env else name
+
+    def _fields(self) -> Mapping[str, Any] | None:
+        """Return fields for the sidecar of a film that begins; read when it is written."""
+        return None
 
     def _named(self, kind: str, number: int) -> str | None:
         """Return Gymnasium's name, or `None` for the user's template."""

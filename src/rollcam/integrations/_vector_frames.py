@@ -61,7 +61,7 @@ class SyncFrames:
     """Frames of a `SyncVectorEnv`: rendered when they are asked for.
 
     Args:
-        env: The base environment.
+        env: The base environment; anything with a list of environments under `envs`.
         indices: The sub-environments that may be filmed.
         mode: How episodes are reset.
     """
@@ -69,7 +69,7 @@ class SyncFrames:
     has_last = True
 
     def __init__(
-        self, env: SyncVectorEnv[Any, Any], indices: Sequence[int], mode: AutoresetMode
+        self, env: SyncVectorEnv[Any, Any] | Any, indices: Sequence[int], mode: AutoresetMode
     ) -> None:
         self._envs = env.envs
         tapped = indices if mode is AutoresetMode.SAME_STEP else ()

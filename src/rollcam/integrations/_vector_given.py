@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from rollcam._checks import is_count
 from rollcam.errors import RenderModeError, RollcamWarning, SettingError
 
 
-def check_render_mode(env: VectorEnv[Any, Any, Any], layout: str) -> None:
+def check_render_mode(env: Any, layout: str) -> None:
     """Raise `RenderModeError` unless there is something to film."""
     mode = env.render_mode
     if mode == "rgb_array" or (mode == "ansi" and layout == "separate"):
@@ -44,22 +45,11 @@ def checked_indices(
         indices = tuple(given)
     except TypeError:
         indices = ()
-    if not indices or not all(_is_count(index) and index < num_envs for index in indices):
+    if not indices or not all(is_count(index) and index < num_envs for index in indices):
         raise SettingError(
             f"env_indices must be indices of sub-environments, from 0 to {num_envs - 1}, not {given!r}"
         )
     return tuple(sorted({int(i) for i in indices}))
-
-
-def checked_length(video_length: Any) -> int:
-    """Return `video_length`."""
-    if not _is_count(video_length):
-        raise SettingError(f"video_length must be a number of steps, not {video_length!r}")
-    return int(video_length)
-
-
-def _is_count(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 0
 
 
 def checked_aspect(aspect: Any) -> float:

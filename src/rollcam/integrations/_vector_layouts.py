@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from rollcam.episode import as_scalar
 from rollcam.integrations._tiles import Tiles
 from rollcam.integrations._vector_films import EnvFilms
 from rollcam.integrations._vector_frames import FrameSource, Render, Shown, Want
@@ -149,8 +150,11 @@ class Filming:
                 reset.append(view)
             else:
                 view.is_resetting = step.is_done(view.clock)
+                # For a film that begins here, nobody kept what other tiles showed before their reset.
+                has_kept = view.films.wants_frames
                 view.films.next_step(step.step_id)
-                shots.append(self._last(view, step))
+                now = self._now(view, step.facts(view.clock))
+                shots.append(self._last(view, step) if has_kept else now)
         self._shoot(shots)
         self._shoot([shot for view in reset for shot in self._after_same_step(view, step.step_id)])
 
@@ -236,25 +240,37 @@ class SubInfo(Mapping[str, Any]):
         self._index = index
 
     def __getitem__(self, key: str) -> Any:
-        """Return the value of a key that this sub-environment has told."""
-        values, mask = self._infos[key], self._infos.get(f"_{key}")
-        if mask is not None and not mask[self._index]:
+        """Return the value of a key that this sub-environment has told, or that holds for all."""
+        values = self._infos[key]
+        if not self._has_told(key):
             raise KeyError(key)
         if isinstance(values, Mapping):
             return SubInfo(values, self._index)
-        return values[self._index]
+        is_scalar, plain = as_scalar(values)
+        if is_scalar:
+            return plain
+        try:
+            return values[self._index]
+        except Exception as error:  # whatever a wrapper has put there
+            raise KeyError(key) from error
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the keys that this sub-environment has told."""
         for key in self._infos:
-            mask = self._infos.get(f"_{key}")
-            is_mask = key.startswith("_") and key[1:] in self._infos
-            if not is_mask and (mask is None or mask[self._index]):
+            is_mask = isinstance(key, str) and key.startswith("_") and key[1:] in self._infos
+            if not is_mask and self._has_told(key):
                 yield key
 
     def __len__(self) -> int:
         """Count them."""
         return sum(1 for _ in self)
+
+    def _has_told(self, key: Any) -> bool:
+        mask = self._infos.get(f"_{key}")
+        try:
+            return mask is None or bool(mask[self._index])
+        except Exception:  # noqa: BLE001 - then it is none
+            return True
 
 
 def info_of(infos: Any, index: int) -> Mapping[str, Any]:

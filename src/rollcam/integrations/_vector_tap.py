@@ -22,6 +22,9 @@ Answer = tuple[bool, Any]
 NOT_INSTALLED = "render_mode"
 """An attribute that every environment has: what a message asks for where nothing was installed."""
 
+_PIPES = {"pipe", "remote"}
+"""What the loops of Gymnasium's and Stable-Baselines3's workers call their pipe."""
+
 
 class Hooks:
     """Puts functions in the place of an object's methods, and takes them away again.
@@ -68,7 +71,7 @@ class FrameTap:
         self.was_reset = False
         """The newest of `step` and `reset` was a reset."""
         self._env = env
-        self._last: tuple[Any, Exception | None] = (None, None)
+        self._last: tuple[Any, Exception | None] | None = None
         self._step, self._reset = env.step, env.reset
         self._hooks = Hooks(env)
         self._hooks.put("step", self._watch_step)
@@ -79,11 +82,16 @@ class FrameTap:
         return self._env.render()
 
     def last(self) -> Any:
-        """Return the frame of the episode that the newest step ended; `None` when there is none.
+        """Return the frame of the episode that the newest step ended.
+
+        Where none was kept, as this was not armed (a tile of a film that begins with this very step),
+        that is the frame of now.
 
         Raises:
             Exception: What the renderer raised then.
         """
+        if self._last is None:
+            return self._env.render()
         frame, error = self._last
         if error is not None:
             raise error
@@ -96,7 +104,7 @@ class FrameTap:
     def _watch_step(self, action: Any) -> Any:
         result = self._step(action)
         is_armed, self.is_armed = self.is_armed, False
-        self.was_reset, self._last = False, (None, None)
+        self.was_reset, self._last = False, None
         if is_armed and (result[2] or result[3]):
             try:
                 self._last = (detached(self._env.render()), None)
@@ -153,29 +161,36 @@ class Installer:
         name: That name.
         make: Makes what is installed, from the worker's environment; importable by name.
         settings: Keyword arguments of `make`.
+        otherwise: What it unpickles to where there is no environment.
     """
 
-    def __init__(self, name: str, make: Callable[..., Any], settings: dict[str, Any]) -> None:
-        self._reduced = (install, (name, make, settings))
+    def __init__(
+        self,
+        name: str,
+        make: Callable[..., Any],
+        settings: dict[str, Any],
+        otherwise: str = NOT_INSTALLED,
+    ) -> None:
+        self._reduced = (install, (name, make, settings, otherwise))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reduced
 
 
-def install(name: str, make: Callable[..., Any], settings: dict[str, Any]) -> str:
+def install(name: str, make: Callable[..., Any], settings: dict[str, Any], otherwise: str) -> str:
     """Put what `make` returns onto the environment of the worker that is unpickling this.
 
     Returns:
-        `name`, or `NOT_INSTALLED` when no environment is in sight.
+        `name`, or `otherwise` when no environment is in sight.
     """
     try:
         env = env_of_worker()
         if env is None:
-            return NOT_INSTALLED
+            return otherwise
         is_fine, made = answered(lambda: make(env, **settings))
         setattr(env, name, made if is_fine else _Failed(made))
     except Exception:  # noqa: BLE001 - raised from here, it would end the worker
-        return NOT_INSTALLED
+        return otherwise
     return name
 
 
@@ -199,7 +214,8 @@ def env_of_worker() -> Any:
 
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        env = frame.f_locals.get("env") if "pipe" in frame.f_code.co_varnames else None
+        is_loop = not _PIPES.isdisjoint(frame.f_code.co_varnames)
+        env = frame.f_locals.get("env") if is_loop else None
         if isinstance(env, gymnasium.Env):
             return env
         frame = frame.f_back

@@ -25,7 +25,7 @@ from rollcam.errors import (
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
 
-require("gymnasium", extra="gymnasium")
+require("gymnasium.core", extra="gymnasium")
 
 import gymnasium as gym  # noqa: E402 - only after `require` said what to install
 from gymnasium.core import ActType, ObsType, RenderFrame  # noqa: E402

@@ -1,21 +1,28 @@
-"""`VideoRecorder`: the API of gym's `gym.wrappers.monitoring.video_recorder`, for old and new envs."""
+"""gym's own recorders by their names, for gym 0.17 to 0.26: `VideoRecorder`, `Monitor`, `RecordVideo`.
+
+None of them needs gym itself: they go by what the environment does.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
 from rollcam.episode import Episode, EpisodeStatus, OnError
-from rollcam.errors import CaptureError, RecordingFailedWarning, SettingError, StoreError
+from rollcam.errors import CaptureError, SettingError, StoreError
+from rollcam.integrations._legacy_env import mode_of, renderer
+from rollcam.integrations._legacy_monitor import Monitor
+from rollcam.integrations._legacy_video import RecordVideo
 from rollcam.recorder import Recorder
+
+__all__ = ["Monitor", "RecordVideo", "VideoRecorder"]
 
 _OPEN: weakref.WeakValueDictionary[str, VideoRecorder] = weakref.WeakValueDictionary()
 """The recorders that are open in this process, by the path of their film."""
@@ -79,12 +86,12 @@ class VideoRecorder:
         self.env = env
         env_metadata: Mapping[str, Any] = getattr(env, "metadata", None) or {}
         self._async = bool(env_metadata.get("semantics.async"))
-        mode = _mode_of(env, env_metadata)
+        mode = mode_of(env, env_metadata)
         if mode is None:
             self.enabled = False
             return
         self.ansi_mode = mode == "ansi"
-        self._render = _renderer(env, mode)
+        self._render = renderer(env, mode)
         self.path = str(_path_of(path, base_path, self.ansi_mode))
         self.metadata_path = f"{os.path.splitext(self.path)[0]}.meta.json"
         self.frames_per_sec = input_fps(fps, env_metadata)
@@ -183,38 +190,6 @@ class VideoRecorder:
             )
         self.last_frame = frame[-1] if isinstance(frame, list) and frame else frame
         return frame
-
-
-def _mode_of(env: Any, metadata: Mapping[str, Any]) -> str | None:
-    """Return `rgb_array` or `ansi`, whichever the environment renders; warn when it is neither."""
-    own = getattr(env, "render_mode", None)
-    if own is not None:
-        offered = [own.removesuffix("_list")]
-    elif "render.modes" in metadata or not hasattr(env, "render_mode"):
-        offered = list(metadata.get("render.modes") or metadata.get("render_modes") or [])
-    else:
-        offered = []
-    for mode in ("rgb_array", "ansi"):
-        if mode in offered:
-            return mode
-    hint = ""
-    if hasattr(env, "render_mode") and "rgb_array" in (metadata.get("render_modes") or []):
-        hint = '; make it with render_mode="rgb_array"'
-    warnings.warn(
-        f"the video recorder is disabled: {env} renders neither pixels nor text "
-        f"(render_mode={own!r}){hint}",
-        RecordingFailedWarning,
-        stacklevel=3,
-    )
-    return None
-
-
-def _renderer(env: Any, mode: str) -> Callable[[], Any]:
-    """Return how to render: since Gymnasium the mode is the environment's, before it was asked for."""
-    if getattr(env, "render_mode", None) is not None:
-        render: Callable[[], Any] = env.render
-        return render
-    return lambda: env.render(mode=mode)
 
 
 def _path_of(

@@ -9,21 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
-from ulid import ULID
-
-from rollcam._checks import check_choice
+from rollcam._checks import check_choice, checked_length
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
-from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
+from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull, new_id
 from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
 from rollcam.recovery import LivingRuns
 from rollcam.store.files import clear
 
-require("gymnasium", extra="gymnasium")
+require("gymnasium.vector", extra="gymnasium")
 
 import gymnasium as gym  # noqa: E402 - only after `require` said what to install
 
@@ -59,7 +57,6 @@ from rollcam.integrations._vector_given import (  # noqa: E402
     check_render_mode,
     checked_aspect,
     checked_indices,
-    checked_length,
     mask_of,
     seeds_of,
 )
@@ -117,8 +114,9 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         record_in: `"parent"`, or `"workers"`: with `AsyncVectorEnv` and `layout="separate"`, each
             child films itself, so that no frame crosses a pipe. `keep`, `on_finished` and the
             triggers are sent to the children (by cloudpickle) and run there, a copy in each: a
-            `keep_best(5)` keeps five films of each sub-environment. Warnings of the children go to
-            their stderr, and a `context` that is a callable is asked here, before each step.
+            `keep_best(5)` keeps five films of each sub-environment, and `max_bytes` is the bound of
+            each. Warnings of the children go to their stderr, and a `context` that is a callable is
+            asked here, before each step.
         output_fps: See `rollcam.Recorder`, as for all that follow.
         keep: Decides after an episode which films stay.
         codec: `"h264"`, `"vp9"`, `"av1"`, or FFmpeg's name of a hardware encoder.
@@ -401,7 +399,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             folder = Path(self.video_folder)
             folder.mkdir(parents=True, exist_ok=True)
             clear(folder, spare=LivingRuns(folder))
-        recorder = {**settings, "resume": True, "run_id": str(ULID())}
+        recorder = {**settings, "resume": True, "run_id": new_id()}
         return InWorkers(Children(base, indices), recorder, plan, context, self.autoreset_mode.name)
 
     def _in_parent(self, settings: dict[str, Any], plan: Plan, indices: tuple[int, ...]) -> Filming:

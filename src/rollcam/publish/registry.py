@@ -62,7 +62,7 @@ def resolve(spec: str | Sink) -> Sink:
     return checked(_made(name, lambda: factory(argument) if colon else factory()))
 
 
-def make(name: str, **settings: Any) -> Sink:
+def make(name: str, /, **settings: Any) -> Sink:
     """Make one of Rollcam's own sinks.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 import shutil
 import tempfile
 import uuid
@@ -89,6 +90,11 @@ class MlflowSink:
         self._client: Any = None
         self._place = without_secrets(self._uri)
         self.target = f"{self._place}/{run_id or self._experiment}"
+        option, value = ("run-id", run_id) if run_id else ("experiment", self._experiment)
+        # User and password are not printed: MLflow reads them from its own environment variables.
+        self.cli_options = (
+            f"--to mlflow --tracking-uri {shlex.quote(self._place)} --{option} {shlex.quote(value)}"
+        )
 
     def publish(self, delivery: Delivery) -> str:
         """Log a film; return `runs:/...`, where MLflow has it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ class TensorBoardSink:
             raise SettingError(f"logdir is {logdir!r}; expected the run's log directory")
         require("tensorboard.summary.writer.record_writer", extra="tensorboard")
         self.target = os.path.abspath(logdir)
+        self.cli_options = f"--to tensorboard --logdir {shlex.quote(self.target)}"
         self._folder = Path(self.target) / FOLDER
         self._previews = PreviewLog(self._folder) if preview else None
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -83,6 +84,17 @@ class TrackioSink:
             self._store, place = _Remote(project, space_id, None), f"space:{space_id}"
         self._place = place
         self.target = f"{place}/{project}/{name}" if name else f"{place}/{project}"
+        given = {
+            "project": project,
+            "name": name,
+            # Without its write token, which is not printed: Trackio reads TRACKIO_WRITE_TOKEN.
+            "server-url": place if server_url is not None else None,
+            "space-id": space_id,
+        }
+        told = (
+            f"--{key} {shlex.quote(value)}" for key, value in given.items() if value is not None
+        )
+        self.cli_options = " ".join(("--to trackio", *told))
 
     def publish(self, delivery: Delivery) -> str:
         """Log a film; return `trackio:...`, where Trackio has its file.
@@ -181,6 +193,10 @@ class _Local:
             return _rows(row_ids, lambda sql: self._storage.query_project(self._project, sql))
         except FileNotFoundError:  # the project does not exist yet
             return set()
+        except ValueError as error:
+            if "no such table" not in str(error):
+                raise
+            return set()  # who made the project was killed half-way; `log` makes the rest
 
     def runs(self) -> list[dict[str, Any]]:
         return list(self._storage.get_run_records(self._project))

@@ -14,13 +14,15 @@ from rollcam.sinks import wandb_run
 from rollcam.sinks.facts import caption_of
 from rollcam.sinks.wandb_api import Bounded, RunOnServer
 from rollcam.sinks.wandb_evidence import Evidence, Film, OnDisk, OnServer
-from rollcam.sinks.wandb_log import VideoRow
+from rollcam.sinks.wandb_log import VideoRow, await_end
 from rollcam.sinks.wandb_row import guard_of, row_facts
 from rollcam.sinks.wandb_run import RunChoice, logs_of
 
 HAND_OVER_TIMEOUT_S = 100.0
 REPAIR_AFTER_S = 30.0
 """wandb uploads by itself some seconds after the hand-over; we do not race it."""
+END_TIMEOUT_S = 10.0
+"""wandb-core writes the end of an offline run's log after `finish` has returned."""
 
 
 class WandbSink:
@@ -75,6 +77,7 @@ class WandbSink:
         self._stored: set[Film] = set()
         self._evidence: Evidence | None = None
         self._has_asked = False
+        self._has_awaited_end = False
         self._is_closed = False
         self.repair_after_s = REPAIR_AFTER_S
 
@@ -91,8 +94,10 @@ class WandbSink:
         """What `rollcam publish DIR` has to be told to go on with this run."""
         entity, project, run_id = map(shlex.quote, self.target.split("/"))
         of = "" if entity == "-" else f" --entity {entity}"
-        mode = f" --mode {self._choice.mode}" if self._choice.mode else ""
-        return f"--to wandb --project {project}{of} --run-id {run_id}{mode}"
+        is_for_command = self._choice.mode in ("online", "offline")
+        mode = f" --mode {self._choice.mode}" if is_for_command else ""
+        key = f" --key {self._choice.key}" if self._choice.key != "rollcam" else ""
+        return f"--to wandb --project {project}{of} --run-id {run_id}{mode}{key}"
 
     def publish(self, delivery: Delivery) -> str:
         """Hand one film over to wandb, which copies it at once and uploads it later.
@@ -134,6 +139,7 @@ class WandbSink:
         is_riding = self._settle(self._bind())
         waiting = {_film(d): d for d in deliveries if _film(d) not in self._stored}
         if waiting:
+            self._await_end()
             self._look_for(waiting)
         arrived = {d.episode.episode_id for d in deliveries if _film(d) in self._stored}
         return None if is_riding and waiting and not arrived else arrived
@@ -171,6 +177,13 @@ class WandbSink:
         guard = guard_of(run)
         self._bounded("looking at the run's step", guard.settle, HAND_OVER_TIMEOUT_S)
         return guard.has_riders
+
+    def _await_end(self) -> None:
+        """Let wandb-core write out the log of a run that is over; once, since it may have died."""
+        run = self._run
+        if run.offline and getattr(run, "_is_finished", False) and not self._has_awaited_end:
+            self._has_awaited_end = True
+            await_end(Path(run.settings.sync_file), END_TIMEOUT_S)
 
     def _evidence_of(self, run: Any, own_id: str | None) -> Evidence:
         if run.offline:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from rollcam.errors import RollcamError, SinkError, SinkRefused, require
 from rollcam.sinks.wandb_log import VideoRow, videos_of
 
+ALIVE_TIMEOUT_S = 5.0
 ASK_TIMEOUT_S = 30.0
 SEND_TIMEOUT_S = 120.0
 _AT_ONCE = 50
@@ -109,6 +111,33 @@ class Bounded:
         if errors:
             raise translated(what, errors[0]) from errors[0]
         return results[0]
+
+
+def check_alive(what: str, base_url: str | None = None) -> None:
+    """Ask the server for a sign of life: wandb itself tries for a minute, and holds up the end.
+
+    Args:
+        what: What it is wanted for.
+        base_url: Its address; default: wandb's own setting.
+
+    Raises:
+        SinkError: It does not answer.
+    """
+    settings = require("wandb", extra="wandb").setup().settings
+    if getattr(settings, "http_proxy", None) or getattr(settings, "https_proxy", None):
+        return  # wandb finds a way of its own
+    requests = require("requests", extra="wandb")
+    url = base_url or settings.base_url
+    try:
+        requests.get(url, timeout=ALIVE_TIMEOUT_S, stream=True, allow_redirects=False).close()
+    except requests.exceptions.SSLError:
+        return  # certificates are for wandb and its settings to judge
+    except requests.exceptions.RequestException as error:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        reason = type(error).__name__
+        raise SinkError(
+            f"{what}: W&B at {host} does not answer ({reason}); tried again later"
+        ) from error
 
 
 def translated(what: str, error: BaseException) -> RollcamError:
@@ -215,6 +244,7 @@ class RunOnServer:
         return copy
 
     def _run(self) -> Any:
+        check_alive(f"asking about {self.path}", self._base_url)
         if self._found is None:
             wandb = require("wandb", extra="wandb")
             overrides = {"base_url": self._base_url} if self._base_url else None

@@ -10,8 +10,10 @@ from __future__ import annotations
 import glob
 import json
 import struct
+import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ _HEADER = struct.Struct("<IHB")
 _IDENT = struct.Struct("<4sHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _VIDEO = "video-file"
+_N_LAST = 8
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +91,19 @@ class TransactionLog:
         """Whether a record in the middle is damaged; nothing behind it is read."""
         self._offset = 0
         self._piece = b""
+        self._last: deque[bytes] = deque(maxlen=_N_LAST)
 
     @property
     def files_dir(self) -> Path:
         """Folder of the run's files, the media among them."""
         return self.path.parent / "files"
+
+    def has_ended(self) -> bool:
+        """Say whether the run's end is in the log by now, behind which no row comes."""
+        for _ in self._payloads():
+            pass
+        pb = require("wandb.proto.wandb_internal_pb2", extra="wandb")
+        return any(record.HasField("exit") for record in _parsed(pb, self._last))
 
     def rows(self, *, containing: bytes = b"") -> Iterator[dict[str, Any]]:
         """Yield the rows of history that came since the last look.
@@ -106,16 +118,7 @@ class TransactionLog:
     def records(self, *, containing: bytes = b"") -> Iterator[Any]:
         """Yield the protobuf records that came since the last look."""
         pb = require("wandb.proto.wandb_internal_pb2", extra="wandb")
-        for payload in self._payloads():
-            if containing in payload:
-                record = pb.Record()
-                try:
-                    record.ParseFromString(payload)
-                except (
-                    ValueError
-                ):  # protobuf's DecodeError: written by a version that we do not know
-                    continue
-                yield record
+        yield from _parsed(pb, (found for found in self._payloads() if containing in found))
 
     def _payloads(self) -> Iterator[bytes]:
         if self.is_broken:
@@ -132,6 +135,7 @@ class TransactionLog:
                 kind, data = piece
                 self._piece = data if kind in (_FULL, _FIRST) else self._piece + data
                 if kind in (_FULL, _LAST):
+                    self._last.append(self._piece)
                     yield self._piece
 
     def _starts(self, head: bytes) -> bool:
@@ -165,6 +169,29 @@ def find_logs(wandb_dir: Path, run_id: str) -> list[Path]:
     """Return the logs of a run on this machine: every process that wrote to it has its own."""
     pattern = f"*run-*-{glob.escape(run_id)}/run-{glob.escape(run_id)}.wandb"
     return sorted(path for path in wandb_dir.glob(pattern) if path.is_file())
+
+
+def await_end(path: Path, timeout_s: float) -> bool:
+    """Wait until a run that was finished is on the disk whole; say whether it is.
+
+    `run.finish()` only tells wandb-core that it is over, and returns before the log is written out.
+    """
+    log, deadline = TransactionLog(path), time.monotonic() + timeout_s
+    while not log.has_ended():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _parsed(pb: Any, payloads: Iterable[bytes]) -> Iterator[Any]:
+    for payload in payloads:
+        record = pb.Record()
+        try:
+            record.ParseFromString(payload)
+        except ValueError:  # protobuf's DecodeError: written by a version that we do not know
+            continue
+        yield record
 
 
 def _row_of(history: Any) -> dict[str, Any]:

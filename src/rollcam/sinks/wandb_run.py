@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rollcam.errors import SettingError, require
+from rollcam.sinks.wandb_api import check_alive
 from rollcam.sinks.wandb_log import find_logs
 
 START_TIMEOUT_S = 60.0
@@ -83,7 +84,10 @@ class RunChoice:
         mode = self.mode
         if mode is None and beside is not None:
             mode = "offline" if beside.offline else "online"
-        is_offline = (mode or os.environ.get("WANDB_MODE", "online")) in ("offline", "dryrun")
+        mode_now = mode or os.environ.get("WANDB_MODE", "online")
+        is_offline = mode_now in ("offline", "dryrun")
+        if mode_now in ("online", "shared"):
+            check_alive("starting a W&B run")
         settings = wandb.Settings(init_timeout=START_TIMEOUT_S, silent=True, console="off")
         if hasattr(settings, "finish_timeout"):  # without it, `close` still does not wait longer
             settings.finish_timeout = FINISH_TIMEOUT_S

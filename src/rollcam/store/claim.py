@@ -26,8 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ulid import ULID
-
+from rollcam.episode import new_id
 from rollcam.errors import StoreError
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class Claim:
 def _new_lock(folder: Path) -> tuple[str, BaseFileLock]:
     # Somebody who looks for the dead may hold a new lock for a moment: another id, then.
     for _ in range(_ATTEMPTS):
-        claim_id = str(ULID())
+        claim_id = new_id()
         lock = _try_lock(_lock_path(folder, claim_id))
         if lock is not None:
             return claim_id, lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -81,12 +82,10 @@ def clear(folder: Path, *, spare: Container[str] = ()) -> None:
             RollcamWarning,
             stacklevel=4,
         )
-    spared = {f"{e.name.partition('/')[0]}" for e in list_episodes(folder).episodes}
-    left = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.name != HIDDEN and path.name.partition(".")[0] not in spared
-    )
+    known = {HIDDEN}
+    for episode in list_episodes(folder).episodes:
+        known.update(path.relative_to(folder).parts[0] for path in own_files(episode))
+    left = sorted(path.name for path in folder.iterdir() if path.name not in known)
     if left:
         warnings.warn(
             f"resume=False cleared {folder}, and left alone what no sidecar of Rollcam's names: "
@@ -110,6 +109,8 @@ def _remove_empty_folders(root: Path, name: str) -> None:
 
 
 def _sidecars(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob(f"*{SIDECAR_SUFFIX}")):
-        if HIDDEN not in path.relative_to(root).parts:
-            yield path
+    # Folders may vanish meanwhile, as our own do when a recorder closes: `walk` passes over those.
+    for place, folders, names in os.walk(root):
+        found = sorted(name for name in [*folders, *names] if name.endswith(SIDECAR_SUFFIX))
+        yield from (Path(place, name) for name in found)
+        folders[:] = sorted(name for name in folders if name != HIDDEN)

@@ -131,8 +131,9 @@ class Folder:
         self.root = Path(os.path.abspath(root))
         try:
             self._make()
-            with tempfile.TemporaryFile(dir=partials_of(self.root)):
-                pass
+            for place in (self.root, partials_of(self.root)):
+                with tempfile.TemporaryFile(dir=place):
+                    pass
             self.claim = Claim(claims_of(self.root), run_id, os.getpid())
         except (OSError, ValueError) as error:
             raise StoreError(

@@ -11,8 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from ulid import ULID
-
+from rollcam.episode import new_id
 from rollcam.errors import StoreError
 from rollcam.store.claim import Standing, looking_after
 
@@ -139,7 +138,7 @@ def is_taken(root: Path, name: str) -> bool:
 
 def _make_mark(mark: Path, claim_id: str) -> None:
     """Make the file with its content in one step, so that nobody ever finds it empty."""
-    scratch = mark.with_name(f"{claim_id}.{ULID()}.tmp")
+    scratch = mark.with_name(f"{claim_id}.{new_id()}.tmp")
     scratch.write_text(claim_id)
     try:
         os.link(scratch, mark)

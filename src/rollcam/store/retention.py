@@ -43,7 +43,10 @@ class Rules:
         if self.max_bytes is not None and (type(self.max_bytes) is not int or self.max_bytes < 0):
             raise SettingError(f"max_bytes takes a whole number of bytes, not {self.max_bytes!r}")
         if not self.keeps and self.max_bytes is None:
-            raise SettingError("no rule says what stays, and without one nothing goes")
+            raise SettingError(
+                "no rule says what stays, and without one nothing goes: give keep_last, keep_best, "
+                "keep_worst, keep_failures or max_bytes"
+            )
 
     @property
     def keeps(self) -> bool:
@@ -97,15 +100,15 @@ def over_budget(
     """Return the oldest episodes that have to go so that the others fit into `max_bytes`.
 
     Args:
-        episodes: Those that count.
+        episodes: Those that count, oldest first.
         max_bytes: What they may take.
         spare: Episodes that it answers True for stay, and count.
         size: Bytes of an episode. Those of none are left, since nothing is won by them.
     """
-    ordered = [(episode, size(episode)) for episode in _oldest_first(episodes)]
-    excess = sum(n_bytes for _, n_bytes in ordered) - max_bytes
+    sizes = [(episode, size(episode)) for episode in episodes]
+    excess = sum(n_bytes for _, n_bytes in sizes) - max_bytes
     going = []
-    for episode, n_bytes in ordered:
+    for episode, n_bytes in sizes:
         if excess <= 0:
             break
         if n_bytes > 0 and not spare(episode):

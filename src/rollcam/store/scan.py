@@ -133,17 +133,19 @@ class Scan:
                 name = entry.name
                 if name.endswith(SIDECAR_SUFFIX):
                     names.add(name)
-                if entry.is_dir(follow_symlinks=False) and name != HIDDEN:
+                elif entry.is_dir(follow_symlinks=False) and name != HIDDEN:
                     inner.append(name)
         directory.inner = inner
-        gone = directory.sidecars.keys() - names
+        known = directory.sidecars.keys()
+        new = names - known
+        # Sets of 100,000 are compared no more often than they must be.
+        gone = known - names if len(known) + len(new) > len(names) else set()
         for name in gone:
             del directory.sidecars[name]
         found.removed += [_joined(head, name) for name in gone]
-        found.changed += [_joined(head, name) for name in names - directory.sidecars.keys()]
+        found.changed += [_joined(head, name) for name in new]
         # Names that are not read in the end must come up again, so only an empty-handed look lasts.
-        is_quiet = names == directory.sidecars.keys() and is_settled(status)
-        directory.stamp = stamp if is_quiet else None
+        directory.stamp = stamp if not new and is_settled(status) else None
 
     def _compare(self, found: Found, all_of_it: bool) -> None:
         n_known = len(self)

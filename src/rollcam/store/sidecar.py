@@ -245,24 +245,26 @@ def _fitting(plain: dict[str, Any]) -> str:
     return text
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain(value: Any, above: tuple[int, ...] = ()) -> Any:
     """Return `value` as JSON can say it; what it cannot is said in words."""
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else repr(float(value))
-    if depth == MAX_DEPTH:
+    # What holds itself, twice, would take for ever long before it is too deep.
+    if len(above) == MAX_DEPTH or id(value) in above:
         return reprlib.repr(value)
+    above = (*above, id(value))
     if isinstance(value, Enum):
-        return _plain(value.value, depth + 1)
+        return _plain(value.value, above)
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist(), depth + 1)
+        return _plain(value.tolist(), above)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        return {str(key): _plain(item, above) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
+        return [_plain(item, above) for item in value]
     return str(value)[:500]
 
 
