@@ -87,6 +87,7 @@ export class VideoFilm extends Film {
     const source = isStatic ? await this.#sourceOf(url) : address(url);
     if (!this.#isGone) video.src = source;
     await opened;
+    if (this.isPlaying && this.element.paused) this.#start(); // it was asked for before there was a source
   }
 
   /** A host without byte ranges answers every seek with the first frame: then the film is fetched whole. */
