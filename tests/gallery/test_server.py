@@ -225,8 +225,21 @@ def test_answers_are_compressed_and_films_are_not(served: Served) -> None:
     assert small.headers["content-encoding"] == "gzip"
     assert len(small.body) * 3 < len(served.get("/api/list.json?limit=100").body)
     assert small.json()["total"] == 36
-    reply = served.get("/api/e/filmed!rl-video-episode-0/media.mp4", wanted)
-    assert "content-encoding" not in reply.headers
+    for more in ({}, {"Range": "bytes=0-1999"}):
+        film = served.get("/api/e/filmed!rl-video-episode-0/media.mp4", {**wanted, **more})
+        assert film.status in (200, 206)
+        assert "content-encoding" not in film.headers
+
+
+def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:
+    with Served(tmp_path) as served:
+        told = served.json("/api/gallery.json")
+        assert (told["n"], told["x"], told["notes"]) == (0, "started_at", [])
+        assert served.json("/api/list.json")["rows"] == []
+        assert served.json("/api/points.json")["n"] == 0
+        assert served.json("/api/facets.json")["ranges"]["episode_return"] is None
+        assert served.json("/api/live.json") == {"growing": []}
+    assert list(tmp_path.iterdir()) == []  # whoever looks leaves nothing behind
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +57,20 @@ def serve(
 
     def ready(place: Place) -> None:
         click.echo(f"Gallery: {place.url}  (Ctrl-C ends it)")
-        if not no_browser:
+        if not no_browser and _has_screen():
             import webbrowser
 
             webbrowser.open(place.url)
 
     with contextlib.suppress(KeyboardInterrupt):
         run(folders, host=host, port=port, token=token, names=names, ready=ready)
+
+
+def _has_screen() -> bool:
+    """Return whether a browser would be seen: one that runs in the terminal would block it."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 @click.command(context_settings=HELP)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rollcam.errors import EpisodeNotFound, MediaError, RollcamError, SettingError, SidecarError
 from rollcam.gallery.answers import MEDIA_TYPES, Answers, as_text, media_of
@@ -63,7 +63,7 @@ class Gallery:
         self._poster_turns: anyio.CapacityLimiter | None = None
         self.events = Events(self._answers, self._growing)
         self.app: ASGIApp = Guard(
-            GZipMiddleware(self._routes(), minimum_size=1000, compresslevel=5),
+            _compressing(self._routes()),
             host=host,
             token=token,
             names=names,
@@ -194,6 +194,18 @@ class Gallery:
         return StreamingResponse(
             self.events.stream(), media_type="text/event-stream", headers=headers
         )
+
+
+def _compressing(app: ASGIApp) -> ASGIApp:
+    """Compress answers and the page; films go as they are, since their bytes are asked for by number."""
+    compressed = GZipMiddleware(app, minimum_size=1000, compresslevel=5)
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        is_text = path.endswith(".json") or not path.startswith("/api/")
+        await (compressed if is_text else app)(scope, receive, send)
+
+    return choose
 
 
 class _Page(StaticFiles):
