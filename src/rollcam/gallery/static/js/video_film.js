@@ -150,6 +150,7 @@ export class VideoFilm extends Film {
       this.#start();
     } else {
       this.setPlaying(false);
+      this.#seekTo(this.nFrames - 1); // a busy browser may have left out the last pictures
     }
   }
 }
