@@ -226,6 +226,17 @@ def test_hostile_facts_stay_text(browser: Browser, tmp_path: Path) -> None:
             n = page.locator("img[src=x], script:not([src])").count()
             return n, page.title() + page.locator(".facts").inner_text()
 
+        def wild(page: Page) -> None:
+            for place in (
+                "#/watch/%E0%A4%A",
+                "#/watch/..%2F..%2Fetc",
+                "#/compare?id=<b>",
+                "#/live/no",
+            ):
+                page.goto(address + place)
+                page.locator(".notice").wait_for()
+
+        visit(browser, address, wild)
         n, text = visit(browser, address, job)
         assert n == 0
         assert "had ·" not in text

@@ -7,7 +7,7 @@ const MAX_PARTS = 12;
 
 /** Lanes from the columns of `steps.json`, the reward and the return first. */
 export function lanesOf(columns) {
-  const names = Object.keys(columns ?? {});
+  const names = Object.keys(columns ?? {}).filter((name) => Array.isArray(columns[name]));
   const first = ["reward", "return", "action"].filter((name) => names.includes(name));
   const rest = names.filter((name) => !first.includes(name)).sort();
   return [...first, ...rest].map((name) => laneOf(name, columns[name]));

@@ -58,7 +58,8 @@ export function iconButton(name, label, onclick, props = {}) {
 
 /** What stands where nothing can be shown: what happened, and what to do. */
 export function notice(title, text, ...more) {
-  return h("div", { class: "notice", role: "status" }, h("h2", {}, title), h("p", {}, text), ...more);
+  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+  return h("div", { class: "notice", role: "status" }, h("h2", {}, title), h("p", {}, sentence), ...more);
 }
 
 /** Tell a screen reader, and nobody else. */

@@ -112,10 +112,10 @@ export class Find {
     this.element = h("div", { class: "find" },
       h("header", { class: "bar" },
         h("h1", { class: "title brand" }, "Rollcam"), h("span", { class: "quiet folder" }, this.source.gallery.title ?? ""),
-        this.search, this.toFilters, h("div", { class: "tools" }, this.tray,
+        this.search, this.toFilters, strip.element, h("div", { class: "tools" }, this.tray,
           h("button", { type: "button", class: "icon-button", title: "Keys (?)", "aria-label": "Keys", onclick: () => document.dispatchEvent(new CustomEvent("help")) }, "?"))),
       h("div", { class: "find-body" }, this.filters.element,
-        h("main", { class: "results", tabIndex: -1 }, strip.element, this.plot.element,
+        h("main", { class: "results", tabIndex: -1 }, this.plot.element,
           h("div", { class: "toolbar" }, this.count, this.fresh, this.presets, this.outliers, this.stages, this.playAll, this.views),
           this.holder)));
     this.#showNotes();

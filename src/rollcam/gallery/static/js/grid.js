@@ -123,25 +123,30 @@ export class Grid {
     try {
       const isFilm = (film) => card.row === row && this.#films.get(card) === film;
       let film = guessedFilm(row, !this.source.isLive);
-      if (film) this.#films.set(card, film);
+      if (film) this.#show(card, film);
       const isRight = film ? await film.ready.then(() => true, () => false) : false;
-      if (!isRight && isFilm(film)) {
-        film?.close();
-        this.#films.set(card, null);
-        const facts = await this.source.facts(row.id);
-        if (!isFilm(null) || !facts.media) return;
-        film = filmOf(facts, { isStatic: !this.source.isLive });
-        this.#films.set(card, film);
-        await film.ready;
-      }
-      if (!isFilm(film)) return;
-      film.loops = true;
-      film.element.tabIndex = -1;
-      card.frame.append(film.element);
-      film.play();
+      if (isRight || !isFilm(film ?? null)) return;
+      film?.element.remove();
+      film?.close();
+      this.#films.set(card, null);
+      const facts = await this.source.facts(row.id);
+      if (!isFilm(null) || !facts.media) return;
+      film = filmOf(facts, { isStatic: !this.source.isLive });
+      this.#show(card, film);
+      await film.ready;
+      film.play(); // text begins when it is there
     } catch {
       // The poster stays; the episode's own page says what is wrong.
     }
+  }
+
+  /** Put a film over the poster, which is seen until its first picture is there. */
+  #show(card, film) {
+    this.#films.set(card, film);
+    film.loops = true;
+    film.element.tabIndex = -1;
+    card.frame.append(film.element);
+    film.play();
   }
 
   #stop(card) {

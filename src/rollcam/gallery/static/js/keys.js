@@ -42,7 +42,7 @@ const shared = Object.assign(Object.create(null), { "?": () => showHelp() });
 const HELP = [
   ["Everywhere", [["/", "search"], ["?", "this help"], ["Esc", "back, or close"]]],
   ["List", [
-    ["↑ ↓ ← →", "move"], ["Page Up, Page Down, Home, End", "move far"], ["Enter", "watch"],
+    ["↑ ↓ ← →", "move"], ["PgUp PgDn", "move a page"], ["Home End", "first, last"], ["Enter", "watch"],
     ["x", "pick for comparing"], ["c", "compare what is picked"], ["g", "table or grid"], ["b / w", "best / worst first"],
   ]],
   ["Film", [

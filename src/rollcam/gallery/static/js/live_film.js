@@ -9,6 +9,7 @@ import { videoElement } from "./video_film.js";
 
 const POLL_MS = 400;
 const PATIENCE = 20; // answers that may fail in a row
+const FINISHING = 15; // answers to wait, after the last frame, for the finished film
 const KEPT_S = 120; // of film behind the newest frame, when the browser's buffer is full
 
 /** Asks for what has grown; `take(bytes)` gets it, `gone(id)` is told how it ended. */
@@ -17,6 +18,7 @@ class Tail {
   #timer = 0;
   #isStopped = false;
   #failures = 0;
+  #gone = 0;
 
   constructor(url, { take, gone, trouble }) {
     this.url = url;
@@ -47,6 +49,8 @@ class Tail {
 
   #fails(error) {
     if (error instanceof GalleryError && error.status === 404) {
+      this.#gone += 1;
+      if (!error.body.became && this.#gone < FINISHING) return false;
       this.stop();
       this.gone(error.body.became ?? null);
       return true;
@@ -213,7 +217,7 @@ export class LiveVideoFilm extends Film {
 
   #watch() {
     this.#request = this.element.requestVideoFrameCallback((_, { mediaTime }) => {
-      if (!this.#isSeeking) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
+      if (!this.#isSeeking && this.isPlaying) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
       if (this.isPlaying && this.isAtEnd) this.follow(); // it has caught up
       this.#watch();
     });

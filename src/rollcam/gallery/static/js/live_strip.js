@@ -1,9 +1,9 @@
-// The line above the list that names the episodes being recorded now.
+// Names, in the bar, the episodes that are being recorded now.
 
 import { h } from "./dom.js";
 import { hrefOf } from "./route.js";
 
-const SHOWN = 8;
+const SHOWN = 3;
 
 export class LiveStrip {
   constructor(live) {
@@ -16,12 +16,12 @@ export class LiveStrip {
   draw() {
     const { growing, isLinked } = this.live;
     const links = growing.slice(0, SHOWN).map((one) => h("a", { class: "live-chip", href: hrefOf("live", one.id), "data-id": one.id },
-      h("span", { class: "badge live" }, "Live"), nameOf(one)));
+      h("span", { class: "badge live" }, "Live"), h("span", { class: "live-name" }, nameOf(one))));
     const rest = growing.length - SHOWN;
     this.element.hidden = !growing.length && isLinked;
     this.element.replaceChildren(...links,
-      rest > 0 ? h("span", { class: "quiet" }, `and ${rest} more`) : "",
-      isLinked ? "" : h("span", { class: "quiet" }, "The gallery does not answer; new episodes appear when it is back."));
+      rest > 0 ? h("span", { class: "quiet" }, `+ ${rest}`) : "",
+      isLinked ? "" : h("span", { class: "quiet" }, "The gallery does not answer"));
   }
 }
 

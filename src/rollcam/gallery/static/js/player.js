@@ -13,10 +13,16 @@ const STORED = "rollcam.hidden-columns";
 /** The film of an episode, from the answer of `facts.json`. */
 export function filmOf({ sidecar, media }, { isStatic }) {
   const shape = {
-    url: media.url, fps: sidecar.fps, nFrames: sidecar.n_frames, width: sidecar.width, height: sidecar.height,
+    url: media.url, fps: sidecar.fps, nFrames: lengthOf(sidecar), width: sidecar.width, height: sidecar.height,
     label: `Film of ${sidecar.name}`, isStatic,
   };
   return sidecar.codec === "asciicast" ? new TextFilm(shape) : new VideoFilm(shape);
+}
+
+/** Frames of the film's time: those that were dropped left their time, and their rows, behind. */
+function lengthOf({ n_frames: n, n_dropped: dropped, duration_s: duration, fps }) {
+  if (!dropped || !(duration > 0) || !(fps > 0)) return n;
+  return Math.max(n, Math.min(n + dropped, Math.round(duration * fps)));
 }
 
 /** The film of an episode that is being recorded. */

@@ -8,7 +8,16 @@ const CARRIED = [...ASKED, "view", "x", "y"];
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const [view, id = ""] = path.split("/");
-  return { view: view || "find", id: decodeURIComponent(id), params: new URLSearchParams(query) };
+  return { view: view || "find", id: decoded(id), params: new URLSearchParams(query) };
+}
+
+/** An address may be typed by anybody. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** The address of a place. */

@@ -73,11 +73,11 @@ class ServerSource {
   }
 
   facts(id, { signal } = {}) {
-    return getJson(`api/e/${id}/facts.json`, { signal });
+    return getJson(`api/e/${encodeURIComponent(id)}/facts.json`, { signal });
   }
 
   async neighbours(id, question, { signal } = {}) {
-    const found = await getJson(`api/e/${id}/neighbours.json?${question}`, { signal });
+    const found = await getJson(`api/e/${encodeURIComponent(id)}/neighbours.json?${question}`, { signal });
     const rows = Object.entries(found).map(([way, values]) =>
       [way, values && asRow(this.gallery.columns, values)]);
     return Object.fromEntries(rows);

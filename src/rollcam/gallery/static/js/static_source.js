@@ -114,7 +114,7 @@ export class StaticSource {
   }
 
   facts(id, { signal } = {}) {
-    return this.#getJson(`api/e/${id}/facts.json`, { signal });
+    return this.#getJson(`api/e/${encodeURIComponent(id)}/facts.json`, { signal });
   }
 
   async neighbours(id, question) {

@@ -12,7 +12,7 @@ const SWITCHES = {
   29: ["strikethrough", false],
 };
 const LEVELS = [0, 95, 135, 175, 215, 255];
-const MAX_CELLS = 1_000_000;
+const MAX_CELLS = 200_000;
 
 const SEQUENCE = new RegExp(
   "\\x1b\\[([0-?]*)[ -/]*([@-~])" + // CSI: parameters, final

@@ -39,7 +39,7 @@ export class ScreenElement {
     if (!clientWidth || !this.width) return;
     const byWidth = clientWidth / (this.width * 0.602 + 2);
     const byHeight = clientHeight ? clientHeight / (this.height * 1.2 + 1.4) : byWidth;
-    this.pre.style.fontSize = `${Math.max(2, Math.min(byWidth, byHeight, 28)).toFixed(2)}px`;
+    this.pre.style.fontSize = `${Math.max(2, Math.min(byWidth, byHeight, 40)).toFixed(2)}px`;
   }
 }
 

@@ -87,6 +87,7 @@ export class VideoFilm extends Film {
     const source = isStatic ? await this.#sourceOf(url) : address(url);
     if (!this.#isGone) video.src = source;
     await opened;
+    if (this.isPlaying && this.element.paused) this.#start(); // it was asked for before there was a source
   }
 
   /** A host without byte ranges answers every seek with the first frame: then the film is fetched whole. */
@@ -115,8 +116,9 @@ export class VideoFilm extends Film {
 
   #watch() {
     this.#request = this.element.requestVideoFrameCallback((_, { mediaTime }) => {
-      // `mediaTime` is exact where `currentTime` runs ahead. Resampled films repeat pictures.
-      if (this.#wanted === null) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
+      // `mediaTime` is exact where `currentTime` runs ahead. While the film stands still the frame is
+      // the one that was sought: in a film of a lower rate several frames share a picture.
+      if (this.#wanted === null && this.isPlaying) this.show(this.clamped(Math.floor(mediaTime * this.fps + 0.02)));
       if (!this.#isGone) this.#watch();
     });
   }
@@ -148,6 +150,7 @@ export class VideoFilm extends Film {
       this.#start();
     } else {
       this.setPlaying(false);
+      this.#seekTo(this.nFrames - 1); // a busy browser may have left out the last pictures
     }
   }
 }
