@@ -27,7 +27,7 @@ from rollcam.episode import Episode, EpisodeCallback, EpisodeStatus
 from rollcam.errors import RollcamError, SidecarError, StoreError
 from rollcam.publish.sink import Sink
 from rollcam.publish.source import is_finished
-from rollcam.recovery import recover
+from rollcam.recovery import LivingRuns, recover
 from rollcam.store import files, sidecar
 from rollcam.store.layout import Folder
 from rollcam.store.scan import Scan, stamp_of
@@ -37,8 +37,13 @@ logger = logging.getLogger("rollcam")
 POLL_S = 0.5
 """How often the folder is looked at, in seconds."""
 
+WRITERS_S = 5.0
+"""The longest that `close` waits for others to finish their films, in seconds."""
+
 CLOSE_S = 30.0
 """Default limit of `close`, in seconds."""
+
+_NEVER = threading.Event()
 
 
 @dataclass(slots=True)
@@ -170,7 +175,8 @@ class Follower:
         deadline = time.monotonic() + timeout_s
         self._is_closing = True
         self._wake.set()
-        self._worker.close(timeout_s / 2)
+        self._worker.close(timeout_s / 4)
+        self._wait_for_writers(min(WRITERS_S, timeout_s / 4))
         with self._turn:
             self._recover()
             self.look()
@@ -196,6 +202,22 @@ class Follower:
 
     def _owes(self, episode: Episode) -> bool:
         return self._publication is not None and self._publication.owes(episode)
+
+    def _wait_for_writers(self, timeout_s: float) -> None:
+        """Wait until nobody writes films of the run any more.
+
+        A script that ends drops its algorithm first, and the env runners then end by themselves:
+        while they close, their last films are on the way to the disk.
+        """
+        deadline = time.monotonic() + timeout_s
+        claim_id = self._folder.claim.claim_id
+        try:
+            while self.run_id in LivingRuns(self.root, but=claim_id):
+                if time.monotonic() > deadline:
+                    return
+                _NEVER.wait(0.05)
+        except (RollcamError, OSError) as error:
+            self.problems.append(("follow", error))
 
     def _pass_over_known(self) -> None:
         """Note what lies there already, unread: this run's films are still to come."""
