@@ -107,7 +107,7 @@ $(venv)/.stamp-check: $(venv)/.stamp-pip $(pins)
 	$(call install,-e '.[all]' --group lint)
 
 $(venv)/.stamp-bench: $(venv)/.stamp-pip $(pins)
-	$(call install,-e '.[all]' --group bench)
+	$(call install,-e '.[all$(comma)trackers]' --group bench)
 
 # One call for all of it: flatland's pin of numpy has to be known when the rest is chosen.
 $(rllib)/.stamp: $(venv)/.stamp-pip $(rllib_pins)
