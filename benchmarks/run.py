@@ -33,11 +33,7 @@ from rich.progress import TimeElapsedColumn as Elapsed  # noqa: E402
 
 QUESTIONS = (
     "training_thread", "memory", "longest_call", "total_cpu", "lost_frames", "idle_cost", "presets",
-<<<<<<< HEAD
-    "vector_cost", "catalog_index", "gallery", "recovery_time",
-=======
-    "vector_cost", "catalog_index", "recovery_time", "publish_throughput", "drain",
->>>>>>> bddda24d5cc0561e9079b741ea380306493d092d
+    "vector_cost", "catalog_index", "gallery", "recovery_time", "publish_throughput", "drain",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
