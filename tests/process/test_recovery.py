@@ -144,7 +144,7 @@ def test_dropped_frames_are_counted(tmp_path: Path) -> None:
         recorder.flush()
         recorder.frame(barcode.draw(10, 64, 48), reward=1.0)
         recorder.flush()
-        print(taken.count(False))
+        print(taken.count(False), flush=True)
         die()
     """
     n_dropped = int(run(code, tmp_path, status=KILLED, python=("-W", "ignore")).stdout)
