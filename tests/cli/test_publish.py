@@ -167,3 +167,32 @@ def test_wrong_arguments_are_told(folder: Path, arguments: list[str], why: str) 
 
 def test_make_passes_the_settings_on(tmp_path: Path) -> None:
     assert make("folder", dir=tmp_path).target == str(tmp_path)
+
+
+def test_a_film_that_cannot_be_made_ready_does_not_hold_up_the_command(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rollcam.encode import probe
+
+    def read(report: probe.MediaReport) -> probe.MediaReport:
+        if report.path.stem == "film-1":
+            raise OSError(5, "Input/output error")
+        return real(report)
+
+    real = probe._probe_content
+    monkeypatch.setattr(probe, "_probe_content", read)
+    monkeypatch.setattr("rollcam.publish.pace.FIRST_WAIT_S", 0.01)
+    result = run("publish", folder, "--to", "folder", "--dir", tmp_path / "out", status=1)
+    assert "2 sent" in result.stdout
+    assert "1 not delivered yet" in result.stdout
+    assert "queued film-1" in result.stderr
+    assert "Input/output error" in result.stderr
+    monkeypatch.setattr(probe, "_probe_content", real)
+    assert "1 sent" in run("publish", folder, "--to", "folder", "--dir", tmp_path / "out").stdout
+
+
+def test_a_film_that_is_damaged_is_a_failure(folder: Path, tmp_path: Path) -> None:
+    (folder / "film-1.mp4").write_bytes(b"no film at all")
+    result = run("publish", folder, "--to", "folder", "--dir", tmp_path / "out", status=1)
+    assert "1 failed" in result.stdout
+    assert "failed film-1: MediaError: it does not play, and cannot be mended" in result.stderr
