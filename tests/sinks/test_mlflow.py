@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_logs_film_metrics_and_facts_once(
     assert client.get_run(run_id).info.status == "RUNNING"
     sink.close()
     sink.close()
+
+
+def test_a_text_recording_lies_beside_its_film(
+    server: str, client: Any, run_id: str, films: list[Delivery], tmp_path: Path
+) -> None:
+    (tmp_path / "text.cast").write_bytes(b"a text")
+    sink = MlflowSink(tracking_uri=server, run_id=run_id)
+    sink.publish(replace(films[0], text=tmp_path / "text.cast"))
+    (name,) = (n for n in names(client, run_id) if n.endswith(".cast"))
+    place = client.download_artifacts(run_id, f"rollouts/{name}", str(tmp_path))
+    assert Path(place).read_bytes() == b"a text"
 
 
 def test_a_changed_film_is_another_one(
