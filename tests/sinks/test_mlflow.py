@@ -247,6 +247,23 @@ def test_targets_hold_no_secrets(uri: str, told: str) -> None:
     assert without_secrets(uri) == told
 
 
+def test_a_relative_address_is_another_place_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the ledger takes what lies in one database for what is owed to the other."""
+    told = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        sinks = [MlflowSink(tracking_uri=uri) for uri in ("sqlite:///ml.db", "mlruns")]
+        told.append([sink.target for sink in sinks])
+        assert f"--tracking-uri sqlite:///{tmp_path / name}/ml.db" in sinks[0].cli_options
+    assert told == [
+        [f"sqlite:///{tmp_path / name}/ml.db/Default", f"{tmp_path / name}/mlruns/Default"]
+        for name in ("a", "b")
+    ]
+
+
 def test_plays_in_the_artifact_page(
     server: str, client: Any, run_id: str, films: list[Delivery], browser: Any
 ) -> None:
