@@ -87,6 +87,7 @@ class WandbSink:
         self._has_asked = False
         self._has_awaited_end = False
         self._is_closed = False
+        self._is_hurried = False
         self.repair_after_s = REPAIR_AFTER_S
 
     @property
@@ -152,6 +153,12 @@ class WandbSink:
         arrived = {d.episode.episode_id for d in deliveries if _film(d) in self._stored}
         return None if is_riding and waiting and not arrived else arrived
 
+    def hurry(self, is_closing: bool) -> None:
+        """Wait for the trainer's rows no longer than a moment: the training ends, and waits for us."""
+        self._is_hurried = is_closing
+        if self._run is not None:
+            guard_of(self._run).is_hurried = is_closing
+
     def close(self) -> None:
         """Finish the run if it is the sink's own; the trainer's goes on."""
         if self._is_closed:
@@ -173,7 +180,8 @@ class WandbSink:
                 run = self._choice.trainers
             if run.disabled:
                 raise SinkRefused('the W&B run is disabled (mode="disabled"), so it takes no films')
-            guard_of(run, is_ours=is_ours or self._commits)
+            guard = guard_of(run, is_ours=is_ours or self._commits)
+            guard.is_hurried = self._is_hurried
             self._evidence = self._evidence_of(run, own_id)
             self._run, self._is_ours, self._target = run, is_ours, target
         return self._run
