@@ -75,9 +75,7 @@ class TensorBoardSink:
         return {d.episode.episode_id for d in deliveries if self._holds(d) is not None}
 
     def close(self) -> None:
-        """Close the event file."""
-        if self._previews is not None:
-            self._previews.close()
+        """Nothing is held open."""
 
     def _publish(self, delivery: Delivery) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
