@@ -6,6 +6,7 @@ into `.rollcam/outgoing`, from where they go when nobody is owed them any more.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import threading
@@ -18,7 +19,14 @@ from rollcam.encode.probe import MediaReport, probe
 from rollcam.encode.rewrite import FrameReader, encode_film
 from rollcam.encode.transcode import transcode
 from rollcam.episode import Episode
-from rollcam.errors import MediaError, RollcamError, SettingError, SidecarError, StoreError
+from rollcam.errors import (
+    EncoderFailed,
+    MediaError,
+    RollcamError,
+    SettingError,
+    SidecarError,
+    StoreError,
+)
 from rollcam.publish.clock import Clock
 from rollcam.publish.ledger import FILE_NAME, Entry, Key, Ledger
 from rollcam.publish.line import Problems
@@ -33,6 +41,11 @@ from rollcam.store.names import HIDDEN, SIDECAR_SUFFIX
 
 _CRF = 20
 _STALE_S = 3600.0
+_GONE = (FileNotFoundError, NotADirectoryError)
+_PASSING = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO}
+)
+"""What is wrong with the machine, and says nothing of the film."""
 
 
 class Outgoing:
@@ -51,17 +64,21 @@ class Outgoing:
         """Return the film, probed, and mended or drawn where it would not play.
 
         Raises:
-            NothingToSendError: There is none, or it is no film.
-            RollcamError: It could not be mended or drawn.
+            NothingToSendError: It was deleted, or is no film.
+            MediaError: It does not play, and cannot be mended or drawn.
+            RollcamError: That did not work this time: the disk is full, say.
+            OSError: It cannot be read this time.
         """
         episode = self._episode(entry)
         media = self._media(episode)
         try:
             status = media.stat()
             sha256 = sha256_of(media)
-            report = probe(media)
-        except (OSError, MediaError) as error:
-            raise NothingToSendError(f"the film cannot be read: {error}") from error
+        except _GONE as error:
+            raise NothingToSendError("the film was deleted") from error
+        report = probe(media)
+        if any(problem.slug == "unreadable" for problem in report.problems):
+            raise StoreError(f"{media.name}: {report.problems[0].message}")
         film = media
         if not (report.plays and report.kind == "video" and report.container == "mp4"):
             film = self._playable(report, sha256)
@@ -106,9 +123,11 @@ class Outgoing:
         except SettingError as error:
             raise NothingToSendError(str(error)) from error
         except SidecarError as error:
-            if path.exists():
-                raise NothingToSendError(str(error)) from error
-            raise NothingToSendError("the film was deleted") from error
+            if isinstance(error.__cause__, _GONE):
+                raise NothingToSendError("the film was deleted") from error
+            if isinstance(error.__cause__, OSError):  # too many open files, say
+                raise
+            raise NothingToSendError(str(error)) from error
         if episode.episode_id != entry.episode_id:
             raise NothingToSendError("the film was deleted, and another one has its name")
         if not is_finished(episode):
@@ -146,14 +165,25 @@ class Outgoing:
             else:
                 transcode(report.path, scratch)
             made = probe(scratch)
-            if not made.plays:
-                raise MediaError(f"{report.path.name} could not be mended")
+            if not made.plays:  # to close a film on a full disk can be silent
+                raise EncoderFailed(f"{report.path.name}: what was made of it does not play")
             os.replace(scratch, target)
         except MediaError as error:
-            raise NothingToSendError(f"it does not play, and cannot be mended: {error}") from error
+            if _may_pass(error):
+                raise StoreError(f"{report.path.name} cannot be read now: {error}") from error
+            raise MediaError(f"it does not play, and cannot be mended: {error}") from error
         finally:
             scratch.unlink(missing_ok=True)
         return target
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Say whether an error, or what caused it, may be over the next time."""
+    while error is not None:
+        if getattr(error, "errno", None) in _PASSING:
+            return True
+        error = error.__cause__
+    return False
 
 
 class Publication:

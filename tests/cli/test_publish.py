@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rollcam.cli.main import cli
+from rollcam.errors import SettingError
 from rollcam.publish.ledger import Ledger
 from rollcam.publish.registry import make
 from tests.example_sink.example_sink import ShelfSink
@@ -49,6 +50,39 @@ def test_publish_sends_once_and_says_so(folder: Path, tmp_path: Path) -> None:
     third = run("publish", folder, "--to", "folder", "--dir", tmp_path / "out")
     assert "0 sent" in third.stdout
     assert "3 already there" in third.stdout
+
+
+def test_only_films_that_are_here_are_already_there(folder: Path, tmp_path: Path) -> None:
+    run("publish", folder, "--to", "folder", "--dir", tmp_path / "out")
+    for path in [*folder.glob("film-0.*"), *folder.glob("film-1.*")]:
+        path.unlink()
+    told = run("publish", folder, "--to", "folder", "--dir", tmp_path / "out").stdout.splitlines()
+    assert told[0] == f"1 film, to folder ({tmp_path / 'out'}):"
+    assert "      1 already there" in told
+
+
+def test_a_name_with_a_colon_means_the_same_place(folder: Path, tmp_path: Path) -> None:
+    run("publish", folder, "--to", "folder", "--dir", tmp_path / "out")
+    assert "3 already there" in run("publish", folder, "--to", f"folder:{tmp_path / 'out'}").stdout
+    plan = run("publish", folder, "--to", f"folder:{tmp_path / 'out'}", "--dry-run").stdout
+    assert plan.count("there  film-") == 3
+
+
+def test_wandb_with_a_colon_goes_to_the_run_of_the_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a run of its own each time, every repetition would send everything again."""
+    told: list[dict[str, object]] = []
+
+    def stop(name: str, **settings: object) -> None:
+        told.append({"name": name, **settings})
+        raise SettingError("enough")
+
+    monkeypatch.setattr("rollcam.publish.registry.make", stop)
+    for place in (["wandb:p"], ["wandb", "--project", "p"]):
+        CliRunner().invoke(cli, ["publish", str(folder), "--to", *place])
+    assert told[0] == told[1]
+    assert str(told[0]["run_id"]).startswith("rollcam-")
 
 
 def test_a_place_that_refuses_is_exit_status_1_with_the_reason(
@@ -156,6 +190,9 @@ def test_status_shows_what_went_wrong_without_its_control_characters(folder: Pat
         (["--to", "wandb"], "--to wandb needs --project"),
         (["--to", "tensorboard", "--project", "p"], "--project means nothing to --to tensorboard"),
         (["--to", "neptune"], "there is no sink 'neptune'"),
+        (["--to", "neptune", "--dry-run"], "there is no sink 'neptune'"),
+        (["--to", "folder:"], "--to folder needs --dir"),
+        (["--to", "folder:a", "--dir", "b"], "--to folder:a and --dir b contradict each other"),
         ([], "Missing option '--to'"),
     ],
 )
@@ -167,3 +204,32 @@ def test_wrong_arguments_are_told(folder: Path, arguments: list[str], why: str) 
 
 def test_make_passes_the_settings_on(tmp_path: Path) -> None:
     assert make("folder", dir=tmp_path).target == str(tmp_path)
+
+
+def test_a_film_that_cannot_be_made_ready_does_not_hold_up_the_command(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rollcam.encode import probe
+
+    def read(report: probe.MediaReport) -> probe.MediaReport:
+        if report.path.stem == "film-1":
+            raise OSError(5, "Input/output error")
+        return real(report)
+
+    real = probe._probe_content
+    monkeypatch.setattr(probe, "_probe_content", read)
+    monkeypatch.setattr("rollcam.publish.pace.FIRST_WAIT_S", 0.01)
+    result = run("publish", folder, "--to", "folder", "--dir", tmp_path / "out", status=1)
+    assert "2 sent" in result.stdout
+    assert "1 not delivered yet" in result.stdout
+    assert "queued film-1" in result.stderr
+    assert "Input/output error" in result.stderr
+    monkeypatch.setattr(probe, "_probe_content", real)
+    assert "1 sent" in run("publish", folder, "--to", "folder", "--dir", tmp_path / "out").stdout
+
+
+def test_a_film_that_is_damaged_is_a_failure(folder: Path, tmp_path: Path) -> None:
+    (folder / "film-1.mp4").write_bytes(b"no film at all")
+    result = run("publish", folder, "--to", "folder", "--dir", tmp_path / "out", status=1)
+    assert "1 failed" in result.stdout
+    assert "failed film-1: MediaError: it does not play, and cannot be mended" in result.stderr

@@ -307,6 +307,24 @@ def test_a_sink_that_raises_anything_is_asked_again(tmp_path: Path) -> None:
     assert made.order() == ["a"]
 
 
+@pytest.mark.parametrize("call", ["publish", "stored"])
+def test_ctrl_c_ends_it_and_loses_nothing(tmp_path: Path, call: str) -> None:
+    class Slow(ShelfSink):
+        def interrupted(self, *_: object) -> None:
+            raise KeyboardInterrupt
+
+    sink = Slow(tmp_path / "shelf")
+    made = rig(tmp_path / "films", sink)
+    add_film(made.folder, "a")
+    made.queue(must_ask=call == "stored")
+    setattr(sink, call, sink.interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.line.step()
+    delattr(sink, call)
+    made.steps()
+    assert made.order() == ["a"]
+
+
 def test_an_answer_that_got_lost_doubles_nothing(tmp_path: Path) -> None:
     class Deaf(ShelfSink):
         def publish(self, delivery):

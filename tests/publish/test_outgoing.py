@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -15,6 +16,7 @@ from rollcam.encode.probe import probe
 from rollcam.episode import Episode
 from rollcam.publish.ledger import State
 from rollcam.publish.sink import Delivery
+from rollcam.store.files import list_episodes
 from tests import barcode
 from tests.encode.bad_films import film, mpeg4, without_moov
 from tests.example_sink.example_sink import ShelfSink
@@ -122,16 +124,60 @@ def test_a_film_that_plays_but_is_no_mp4_becomes_one(made: Rig) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no film at all", b"\0" * 5000])
-def test_what_cannot_be_mended_is_dropped_with_the_reason(made: Rig, data: bytes) -> None:
+def test_what_cannot_be_mended_has_failed_and_says_why(made: Rig, data: bytes) -> None:
     episode = add_film(made.folder, "a")
     assert episode.media_path is not None
     episode.media_path.write_bytes(data)
     made.queue()
     made.steps()
     entry = made.ledger.find(made.line.key, [episode.episode_id])[episode.episode_id]
-    assert entry.state is State.DROPPED
+    assert entry.state is State.FAILED
     assert "cannot be mended" in (entry.reason or "")
     assert made.sink.films() == []
+
+
+def no_more_files(_path: object, *_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("reader", ["sidecar.load", "sha256_of", "probe", "FrameReader"])
+def test_a_film_that_cannot_be_read_now_is_tried_again(
+    made: Rig, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropped, it would be owed to nobody: never sent, and free to be deleted."""
+    if reader == "FrameReader":
+        source = made.folder.parent / "bad.mp4"
+        mpeg4(source)
+        put(made, "a", source)
+    else:
+        add_film(made.folder, "a")
+    made.queue()
+    with monkeypatch.context() as patch:
+        if reader == "sidecar.load":
+            patch.setattr("rollcam.store.sidecar.load", no_more_files)
+        elif reader == "sha256_of":
+            patch.setattr("rollcam._outgoing.sha256_of", no_more_files)
+        elif reader == "probe":
+            patch.setattr("rollcam.encode.probe._probe_content", no_more_files)
+        else:
+            patch.setattr("av.open", no_more_files)
+        made.line.step()
+    (entry,) = made.ledger.of_episode(list_episodes(made.folder).episodes[0].episode_id)
+    assert entry.state is State.QUEUED
+    assert "Too many open files" in (entry.reason or "")
+    made.steps()
+    assert made.order() == ["a"]
+
+
+def test_a_disk_that_is_full_while_a_text_is_drawn_is_tried_again(made: Rig) -> None:
+    text_film(made.folder)
+    made.queue()
+    (made.folder / ".rollcam" / "outgoing").write_text("in the way")
+    made.line.step()
+    assert set(made.states().values()) == {State.QUEUED}
+    (made.folder / ".rollcam" / "outgoing").unlink()
+    made.steps()
+    assert made.order() == ["text"]
 
 
 def test_two_sinks_share_what_was_drawn_and_the_last_one_removes_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_logs_film_metrics_and_facts_once(
     assert client.get_run(run_id).info.status == "RUNNING"
     sink.close()
     sink.close()
+
+
+def test_a_text_recording_lies_beside_its_film(
+    server: str, client: Any, run_id: str, films: list[Delivery], tmp_path: Path
+) -> None:
+    (tmp_path / "text.cast").write_bytes(b"a text")
+    sink = MlflowSink(tracking_uri=server, run_id=run_id)
+    sink.publish(replace(films[0], text=tmp_path / "text.cast"))
+    (name,) = (n for n in names(client, run_id) if n.endswith(".cast"))
+    place = client.download_artifacts(run_id, f"rollouts/{name}", str(tmp_path))
+    assert Path(place).read_bytes() == b"a text"
 
 
 def test_a_changed_film_is_another_one(
@@ -233,6 +245,23 @@ def test_what_cannot_work_is_refused(server: str, films: list[Delivery], tmp_pat
 )
 def test_targets_hold_no_secrets(uri: str, told: str) -> None:
     assert without_secrets(uri) == told
+
+
+def test_a_relative_address_is_another_place_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the ledger takes what lies in one database for what is owed to the other."""
+    told = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        sinks = [MlflowSink(tracking_uri=uri) for uri in ("sqlite:///ml.db", "mlruns")]
+        told.append([sink.target for sink in sinks])
+        assert f"--tracking-uri sqlite:///{tmp_path / name}/ml.db" in sinks[0].cli_options
+    assert told == [
+        [f"sqlite:///{tmp_path / name}/ml.db/Default", f"{tmp_path / name}/mlruns/Default"]
+        for name in ("a", "b")
+    ]
 
 
 def test_plays_in_the_artifact_page(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rollcam.publish.sink import Delivery
+from rollcam.sinks import wandb_row
 from tests.sinks.wandb_scripts import (
     STEP_PER_EPISODE,
     logs_on_disk,
@@ -119,6 +120,35 @@ def test_a_trainer_that_falls_silent_gives_way_to_rows_of_our_own(tmp_path: Path
     check_films(films)
     keys = Counter(video.key for video, _ in videos_on_disk())
     assert set(keys) <= {"rollcam/video", "rollcam-2/video"}  # at most the two before the first log
+
+
+def test_the_last_films_do_not_wait_for_a_trainer_that_has_ended(tmp_path: Path) -> None:
+    films = make_films(tmp_path, 5)
+    answer = run_script(
+        """
+        from rollcam._outgoing import open_publisher
+        run = wandb.init(project="p", id="r")
+        sink = WandbSink(run)
+        publication = open_publisher(sys.argv[1], [sink])
+        sink.publish(films[0])
+        run.log({"loss": 1})
+        for film in films:
+            publication.announce(film.episode)
+        began = time.monotonic()
+        all_in = publication.close(30)
+        took_s = time.monotonic() - began
+        run.log({"loss": 2})
+        run.finish()
+        told(took_s=took_s, all_in=all_in, is_hurried=wandb_row.guard_of(run).is_hurried)
+        """,
+        tmp_path,
+        settings={"WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1"},
+    )
+    assert trainer_rows("loss") == [(1,), (2,)]
+    check_films(films)
+    assert answer["took_s"] < wandb_row.PATIENCE_S
+    assert answer["all_in"]
+    assert not answer["is_hurried"], "the next recorder's films wait as ever"
 
 
 @pytest.mark.parametrize("habit", ["open", "closed"])

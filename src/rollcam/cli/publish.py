@@ -81,6 +81,7 @@ def publish(
     What the place has already is not sent again. The exit status is 1 if a film could not be sent.
     """
     given = {k: v for k, v in {**options, "dir": dir_}.items() if v is not None}
+    place = _spelled_out(place, given)
     _check_options(place, given)
     if place == "wandb":
         # A run of its own for each folder, always the same one: who repeats the command goes on.
@@ -140,13 +141,27 @@ class _Outcome:
         return bool(self.n_failed or self.n_left)
 
 
+def _spelled_out(place: str, given: dict[str, str]) -> str:
+    """Take `wandb:films` as `--to wandb --project films`, so that both go to the same run."""
+    from rollcam.publish.registry import argument_of
+
+    name, colon, argument = place.partition(":")
+    option = argument_of(name)
+    if option is None or not colon:
+        return place
+    flag = option.replace("_", "-")
+    if given.setdefault(option, argument) != argument:
+        raise click.UsageError(f"--to {place} and --{flag} {given[option]} contradict each other.")
+    return name
+
+
 def _check_options(place: str, given: dict[str, str]) -> None:
     allowed = _OPTIONS.get(place, set())
     for option in sorted(set(given) - allowed):
         flag = option.replace("_", "-")
         raise click.UsageError(f"--{flag} means nothing to --to {place}.")
     needed = _NEEDED.get(place)
-    if needed is not None and needed not in given:
+    if needed is not None and not given.get(needed):
         raise click.UsageError(f"--to {place} needs --{needed.replace('_', '-')}.")
 
 
@@ -201,8 +216,8 @@ def _queue(ledger: Ledger, line: Line, episodes: list[Any]) -> tuple[int, int]:
     from rollcam.publish.source import queue
 
     n_films = queue(ledger, line.key, episodes, time.time(), must_ask=True, again=True)
-    counts = ledger.counts().get(line.key, {})
-    return n_films, counts.get(State.STORED, 0)
+    known = ledger.find(line.key, [episode.episode_id for episode in episodes])
+    return n_films, sum(entry.state is State.STORED for entry in known.values())
 
 
 def _ledger(folder: Path) -> Ledger:
@@ -225,9 +240,11 @@ def _is_meant(target: str, place: str, given: dict[str, str]) -> bool:
 def _print_plan(folder: Path, place: str, given: dict[str, str]) -> None:
     """Say what would be sent. No sink is made: to make one may open a run."""
     from rollcam.publish.ledger import State
+    from rollcam.publish.registry import check_name
     from rollcam.publish.source import is_finished
     from rollcam.store.files import list_episodes
 
+    check_name(place)
     episodes = list_episodes(folder).episodes
     ledger = _ledger(folder)
     ids = [episode.episode_id for episode in episodes]
@@ -269,7 +286,8 @@ def _bar(line: Line) -> Iterator[Callable[[int], None]]:
 
 
 def _print_summary(outcome: _Outcome) -> None:
-    click.echo(f"{outcome.n_films} films, to {printable(outcome.label)}:")
+    films = "1 film" if outcome.n_films == 1 else f"{outcome.n_films} films"
+    click.echo(f"{films}, to {printable(outcome.label)}:")
     rows = (
         (outcome.n_sent, f"sent ({outcome.bytes_sent / 1e6:.1f} MB)"),
         (outcome.n_there, "already there"),

@@ -11,7 +11,7 @@ from rollcam.publish.line import Line
 from rollcam.publish.pace import POLL_S
 
 GIVE_UP_AFTER = 5
-"""Failures of the sink, one after another, after which the rest is left for later."""
+"""Failures of the sink, one after another, after which the rest is left for later; and of a film."""
 
 STUCK_S = 600.0
 """Seconds in which nothing moved, after which the rest is left for later."""
@@ -52,6 +52,8 @@ def drain(
         if state != before:
             moved_at, before = now, state
         if not n_pending or line.n_failures >= give_up_after or now - moved_at >= stuck_s:
+            return n_pending
+        if line.is_stalled(give_up_after):
             return n_pending
         if wait_s > 0:
             limit_s = stuck_s if line.is_paused or line.has_lock else POLL_S

@@ -200,8 +200,11 @@ class Ledger:
         return self._select(where, (*key, limit))
 
     def hurry(self, key: Key) -> None:
-        """Let everything that waits after a failure be due now."""
-        sql = "update deliveries set due_at=0 where sink=? and target=? and state='queued'"
+        """Let everything that waits after failures be due now, as if it had not failed."""
+        sql = (
+            "update deliveries set due_at=0, n_failures=0 "
+            "where sink=? and target=? and state='queued'"
+        )
         if self.exists:
             self._run(lambda db: db.execute(sql, key), write=True)
 
@@ -216,20 +219,30 @@ class Ledger:
         due: float | None = self._run(lambda db: db.execute(sql, values).fetchone()[0])
         return due
 
-    def n_pending(self, key: Key, *, unsure_from: int, states: Sequence[State] = OWED) -> int:
+    def n_pending(
+        self,
+        key: Key,
+        *,
+        unsure_from: int,
+        states: Sequence[State] = OWED,
+        failures_below: int | None = None,
+    ) -> int:
         """Count what is owed to a sink, without what was handed to a place that cannot tell.
 
         Args:
             key: The sink.
             unsure_from: Answers of "cannot tell" after which a film counts as handed for good.
             states: The states to count.
+            failures_below: Of those queued, only what failed less often.
         """
         marks = ",".join("?" * len(states))
         sql = (
             f"select count(*) from deliveries where sink=? and target=? and state in ({marks}) "
-            "and not (state='handed' and n_unsure >= ?)"
+            "and not (state='handed' and n_unsure >= ?) "
+            "and not (state='queued' and n_failures >= ?)"
         )
-        values = (*key, *states, unsure_from)
+        most = 2**62 if failures_below is None else failures_below
+        values = (*key, *states, unsure_from, most)
         return int(self._run(lambda db: db.execute(sql, values).fetchone()[0]))
 
     def owes(self, episode_id: str) -> tuple[Key, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection
@@ -18,7 +19,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rollcam.episode import Episode
-from rollcam.errors import MissingDependencyError, SettingError, SinkError, SinkRefused
+from rollcam.errors import (
+    MediaError,
+    MissingDependencyError,
+    SettingError,
+    SinkError,
+    SinkRefused,
+)
 from rollcam.publish.clock import Clock, SystemClock
 from rollcam.publish.ledger import OWED, Entry, Key, Ledger, State
 from rollcam.publish.pace import (
@@ -173,6 +180,13 @@ class Line:
         """Count what is still owed, in these states or in any; see `Ledger.n_pending`."""
         return self._ledger.n_pending(self.key, unsure_from=UNSURE_FOR_GOOD, states=states or OWED)
 
+    def is_stalled(self, n_tries: int) -> bool:
+        """Say whether all that is owed waits for another try, each after `n_tries` failures."""
+        n_open = self._ledger.n_pending(
+            self.key, unsure_from=UNSURE_FOR_GOOD, failures_below=n_tries
+        )
+        return not n_open
+
     def ask_handed(self, limit: int = 10 * _ASK_BATCH) -> None:
         """Ask once more for what was handed over, due or not. After the sink was closed, too."""
         if not self.has_lock:
@@ -256,10 +270,12 @@ class Line:
             self._end(entry, State.FAILED, _told(error))
             self._tell("refused", error)
             return
-        except BaseException as error:  # noqa: BLE001 - a sink is another's code, and the thread must go on
+        except BaseException as error:
             # It may have arrived all the same, so the place is asked before it is sent again.
             self._retry(replace(entry, must_ask=True), _told(error))
             self._fail(type(error).__name__, error)
+            if _is_ctrl_c(error):
+                raise
             return
         self._worked()
         now = self._clock.now()
@@ -293,12 +309,14 @@ class Line:
         try:
             answer = self.sink.stored([prepared.delivery for _, prepared in asked])
             there = None if answer is None else {str(episode_id) for episode_id in answer}
-        except BaseException as error:  # noqa: BLE001 - a sink is another's code, and the thread must go on
+        except BaseException as error:
             self._fail(type(error).__name__, error)
             reason = f"could not be asked: {_told(error)}"
             self._ledger.put(
                 [self._later(replace(entry, reason=reason), now) for entry, _ in asked]
             )
+            if _is_ctrl_c(error):
+                raise
             return
         self._worked()
         if there is None:
@@ -358,7 +376,7 @@ class Line:
         except NothingToSendError as error:
             handed = "handed over and not confirmed; " if entry.state is State.HANDED else ""
             self._end(entry, State.DROPPED, f"{handed}{error}")
-        except (MissingDependencyError, SettingError) as error:
+        except (MissingDependencyError, SettingError, MediaError) as error:
             self._end(entry, State.FAILED, _told(error))
             self._tell("prepare", error)
         except Exception as error:  # noqa: BLE001 - one film that cannot be read must not stop the others
@@ -408,6 +426,15 @@ class Line:
         told = SinkError(f"publishing to {self.label} failed: {_told(error)}")
         told.__cause__ = error
         self._problems.append((f"publish:{self.key[0]}:{cause}", told))
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Say whether the user wants to end `rollcam publish`.
+
+    Anything else that a sink raises, `SystemExit` too, is no reason to stop: it is another's code.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and isinstance(error, KeyboardInterrupt)
 
 
 def _told(error: BaseException) -> str:

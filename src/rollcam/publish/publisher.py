@@ -245,6 +245,7 @@ class _Lane:
         with self._lock:
             self._deadline = min(deadline, self._deadline or deadline)
             self._wake.set()
+        self._hurry(True)
 
     def end_close(self, timeout_s: float) -> None:
         """Wait for the thread to end."""
@@ -289,6 +290,7 @@ class _Lane:
                 self._wait(self._step())
             self._drain(self._deadline)
         finally:
+            self._hurry(False)
             if self._closes_sink:
                 self._close_sink()
             self.line.release()
@@ -328,6 +330,14 @@ class _Lane:
                 self._clock.wait(_NEVER, min(wait_s, max(0.0, deadline - now)))
         except StoreError as error:
             logger.info("%s", error)
+
+    def _hurry(self, is_closing: bool) -> None:
+        hurry = getattr(self.sink, "hurry", None)
+        try:
+            if callable(hurry):
+                hurry(is_closing)
+        except Exception as error:  # noqa: BLE001 - a sink is another's code
+            logger.info("hurrying %s: %s: %s", self.sink.name, type(error).__name__, error)
 
     def _close_sink(self) -> None:
         try:

@@ -83,6 +83,22 @@ def own_names() -> list[str]:
     return sorted(_OWN)
 
 
+def argument_of(name: str) -> str | None:
+    """Return what stands behind the colon, in `NAME:...`, for one of our own; `None` for others."""
+    return _OWN[name].argument if name in _OWN else None
+
+
+def check_name(spec: str) -> None:
+    """Say whether there is a sink of that name, without making one.
+
+    Raises:
+        SettingError: There is none.
+    """
+    name = spec.partition(":")[0]
+    if name not in _OWN:
+        _entry_point(name)
+
+
 def foreign_names() -> list[str]:
     """Return the names of the sinks that other packages bring."""
     return sorted({point.name for point in entry_points(group=GROUP)} - set(_OWN))

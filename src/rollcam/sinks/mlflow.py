@@ -80,7 +80,7 @@ class MlflowSink:
         if tracking_uri is None and experiment is None and run_id is None:
             active = mlflow.active_run()
             run_id = active.info.run_id if active is not None else None
-        self._uri = str(tracking_uri or mlflow.get_tracking_uri())
+        self._uri = _absolute(str(tracking_uri or mlflow.get_tracking_uri()))
         self._experiment = (
             experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or _DEFAULT_EXPERIMENT
         )
@@ -242,6 +242,17 @@ class MlflowSink:
             raise SinkError(
                 f"MLflow at {self._place} does not answer ({reason}); is the server running?"
             ) from error
+
+
+def _absolute(uri: str) -> str:
+    """Return an address that means the same place in every folder: the ledger knows it by that."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and ":memory:" not in uri:
+        path, mark, query = uri.removeprefix(prefix).partition("?")
+        return prefix + os.path.abspath(path) + mark + query
+    if "://" not in uri and not uri.startswith(("file:", "databricks", "uc:")):
+        return os.path.abspath(uri)
+    return uri
 
 
 def without_secrets(uri: str) -> str:

@@ -29,6 +29,8 @@ from rollcam.store.layout import write_atomically
 class TensorBoardSink:
     """Puts films where TensorBoard looks, in a folder `rollcam` inside the run's log directory.
 
+    Beside the film of a text episode lies its text recording.
+
     Needs no server: TensorBoard reads the directory, now or later. The preview lies in event files
     of its own, beside the trainer's and never in them.
 
@@ -73,9 +75,7 @@ class TensorBoardSink:
         return {d.episode.episode_id for d in deliveries if self._holds(d) is not None}
 
     def close(self) -> None:
-        """Close the event file."""
-        if self._previews is not None:
-            self._previews.close()
+        """Nothing is held open."""
 
     def _publish(self, delivery: Delivery) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -85,10 +85,13 @@ class TensorBoardSink:
             before = read_facts(facts_path)
             film = self._film(delivery)
             copy_whole(delivery.media, self._folder / film.file)
+            if delivery.text is not None:
+                copy_whole(delivery.text, self._text_of(film))
             self._preview(delivery, film.step)
             write_atomically(facts_path, facts_json(film), facts_path.with_suffix(".part"))
             if before is not None and before.file != film.file:
                 (self._folder / before.file).unlink(missing_ok=True)
+                self._text_of(before).unlink(missing_ok=True)
             known = film
         if self._previews is not None:
             self._previews.forget(film_id(delivery))
@@ -99,6 +102,9 @@ class TensorBoardSink:
         if film is None or film.sha256 != delivery.sha256 or not is_whole(self._folder, film):
             return None
         return film
+
+    def _text_of(self, film: Film) -> Path:
+        return (self._folder / film.file).with_suffix(".cast")
 
     def _facts_path(self, delivery: Delivery) -> Path:
         return self._folder / f"{clean_id(delivery.episode.episode_id)}{FACTS_SUFFIX}"

@@ -21,7 +21,7 @@ import socket
 import struct
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rollcam.encode.preview import Preview, animate, read_pictures
 from rollcam.errors import require
@@ -48,7 +48,7 @@ class PreviewLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file: BinaryIO | None = None
+        self._path: Path | None = None
         self._pid = os.getpid()
 
     def add(self, key: str, film: Path, step: int, wall_time: float) -> None:
@@ -75,13 +75,19 @@ class PreviewLog:
         record = _record(
             animate(read_pictures(film, extra="tensorboard"), "apng"), series, step, wall_time
         )
-        file = self._opened()
-        state["last_steps"][series:] = [step, *state["last_steps"][series + 1 :]]
-        state["pending"][key] = {"file": Path(file.name).name, "offset": file.tell()}
-        self._write_state(state)
-        file.write(record)
-        file.flush()
-        os.fsync(file.fileno())
+        path = self._begun()
+        try:
+            # Opened each time: nothing is held open, and a file that was deleted is noticed.
+            with open(path, "r+b") as file:
+                state["last_steps"][series:] = [step, *state["last_steps"][series + 1 :]]
+                state["pending"][key] = {"file": path.name, "offset": file.seek(0, os.SEEK_END)}
+                self._write_state(state)
+                file.write(record)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self._path = None  # half a record hides all that stands behind it
+            raise
 
     def forget(self, key: str) -> None:
         """The film's facts are in place: nobody will ask for its preview again."""
@@ -89,22 +95,18 @@ class PreviewLog:
         if state["pending"].pop(key, None) is not None:
             self._write_state(state)
 
-    def close(self) -> None:
-        """Close the event file; a second call does nothing."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _opened(self) -> BinaryIO:
+    def _begun(self) -> Path:
+        """Return the event file of this process, begun when there is none."""
         if self._pid != os.getpid():  # a fork's child must not write into its parent's file
-            self._file, self._pid = None, os.getpid()
-        if self._file is None:
+            self._path, self._pid = None, os.getpid()
+        if self._path is None:
             host = clean_id(socket.gethostname())
             name = f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{next(_numbers)}.rollcam"
-            self._file = open(self._folder / name, "xb")  # noqa: SIM115 - open until `close`
-            self._file.write(_framed(_event(wall_time=time.time(), file_version=_FILE_VERSION)))
-            self._file.flush()
-        return self._file
+            header = _framed(_event(wall_time=time.time(), file_version=_FILE_VERSION))
+            with open(self._folder / name, "xb") as file:
+                file.write(header)
+            self._path = self._folder / name
+        return self._path
 
     def _is_written(self, noted: Any) -> bool:
         """Say whether the record that was noted stands whole where it was to be written."""

@@ -11,7 +11,8 @@ from typing import Any
 from rollcam.errors import SinkError, SinkRefused, require
 from rollcam.publish.sink import Delivery
 from rollcam.sinks import wandb_run
-from rollcam.sinks.facts import caption_of
+from rollcam.sinks.facts import caption_of, film_id
+from rollcam.sinks.files import copy_whole
 from rollcam.sinks.wandb_api import Bounded, RunOnServer
 from rollcam.sinks.wandb_evidence import Evidence, Film, OnDisk, OnServer
 from rollcam.sinks.wandb_log import VideoRow, await_end
@@ -31,6 +32,7 @@ class WandbSink:
     Each film is in a row of the run's history, under `{key}/video`, with `{key}/step`,
     `{key}/return`, `{key}/length`, `{key}/seed`, `{key}/fps` and `{key}/context/...` beside it. Media
     panels take `{key}/step` as their axis, so that a film published late appears where it belongs.
+    The text recording of a text episode is among the run's files, under the name in `{key}/cast`.
 
     A trainer that logs to the same run loses nothing by it. Where films have to wait for the
     trainer to finish a row, the second one is `{key}-2/video`, and so on.
@@ -85,6 +87,7 @@ class WandbSink:
         self._has_asked = False
         self._has_awaited_end = False
         self._is_closed = False
+        self._is_hurried = False
         self.repair_after_s = REPAIR_AFTER_S
 
     @property
@@ -150,6 +153,12 @@ class WandbSink:
         arrived = {d.episode.episode_id for d in deliveries if _film(d) in self._stored}
         return None if is_riding and waiting and not arrived else arrived
 
+    def hurry(self, is_closing: bool) -> None:
+        """Wait for the trainer's rows no longer than a moment: the training ends, and waits for us."""
+        self._is_hurried = is_closing
+        if self._run is not None:
+            guard_of(self._run).is_hurried = is_closing
+
     def close(self) -> None:
         """Finish the run if it is the sink's own; the trainer's goes on."""
         if self._is_closed:
@@ -171,7 +180,8 @@ class WandbSink:
                 run = self._choice.trainers
             if run.disabled:
                 raise SinkRefused('the W&B run is disabled (mode="disabled"), so it takes no films')
-            guard_of(run, is_ours=is_ours or self._commits)
+            guard = guard_of(run, is_ours=is_ours or self._commits)
+            guard.is_hurried = self._is_hurried
             self._evidence = self._evidence_of(run, own_id)
             self._run, self._is_ours, self._target = run, is_ours, target
         return self._run
@@ -216,6 +226,8 @@ class WandbSink:
 
     def _hand_over(self, delivery: Delivery) -> None:
         facts = row_facts(delivery)
+        if delivery.text is not None:
+            facts["cast"] = self._save_text(delivery, delivery.text)
         video = self._wandb.Video(str(delivery.media), caption=caption_of(delivery.episode))
 
         def row(prefix: str) -> dict[str, Any]:
@@ -225,6 +237,15 @@ class WandbSink:
         guard_of(self._run).put(self._choice.key, row)
         # Noted here, so that it counts even when whoever waits for it has given up.
         self._handed[_film(delivery)] = time.monotonic()
+
+    def _save_text(self, delivery: Delivery, text: Path) -> str:
+        """Put a text recording among the run's files; before the row, which names it."""
+        name = _text_name(delivery)
+        copy = Path(self._run.dir) / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy_whole(text, copy)
+        self._run.save(str(copy), base_path=self._run.dir, policy="now")
+        return name
 
     def _was_handed(self, film: Film) -> bool:
         """Whether it was handed over, by us or by a process before us, as the run itself says."""
@@ -243,11 +264,20 @@ class WandbSink:
         rows = {film: self._rows[film] for film in waiting if film in self._rows}
         if not rows:
             return
-        self._stored |= self._evidence.arrived(rows)
+        arrived = self._evidence.arrived(rows)
+        for film in arrived:
+            self._complete(waiting[film])
+        self._stored |= arrived
         for film, row in rows.items():
             if film not in self._stored and self._is_overdue(film):
                 self._evidence.repair(row, self._copies(waiting[film], row))
+                self._complete(waiting[film])
                 self._stored.add(film)
+
+    def _complete(self, delivery: Delivery) -> None:
+        assert self._evidence is not None
+        if delivery.text is not None:
+            self._evidence.complete(_text_name(delivery), delivery.text)
 
     def _is_overdue(self, film: Film) -> bool:
         handed = self._handed.get(film)
@@ -264,3 +294,7 @@ class WandbSink:
 
 def _film(delivery: Delivery) -> Film:
     return delivery.episode.episode_id, delivery.sha256
+
+
+def _text_name(delivery: Delivery) -> str:
+    return f"casts/{film_id(delivery)}.cast"

@@ -35,6 +35,13 @@ class Evidence(Protocol):
             SinkError: It did not get there, or no copy holds what the row names.
         """
 
+    def complete(self, name: str, text: Path) -> None:
+        """Put a text recording there under the name that its row has, if it is missing.
+
+        Raises:
+            SinkError: It did not get there.
+        """
+
 
 class OnServer:
     """An online run: the history and the files that the server lists."""
@@ -70,6 +77,11 @@ class OnServer:
         listed = self._server.files([row.path])
         if row.path not in listed or not listed[row.path].holds(facts):
             raise SinkError(f"{row.path} was uploaded again, and the server does not list it whole")
+
+    def complete(self, name: str, text: Path) -> None:
+        """Upload the text recording, unless the server lists it."""
+        if name not in self._server.files([name]):
+            self._server.upload(text, name)
 
 
 class OnDisk:
@@ -107,6 +119,9 @@ class OnDisk:
             part.replace(media)
         except OSError as error:
             raise SinkError(f"{media} could not be written: {error}") from error
+
+    def complete(self, name: str, text: Path) -> None:
+        """Nothing is missing: the text recording was copied before the row was written."""
 
 
 def film_of(row: VideoRow) -> Film:

@@ -21,6 +21,8 @@ from rollcam.sinks.facts import step_of
 
 PATIENCE_S = 20.0
 """A trainer that logged no longer than this ago is about to commit its row."""
+HURRIED_S = 1.0
+"""The same, when the films are the last ones and somebody waits for them."""
 LANE_WAIT_S = 2.0
 LOCK_TIMEOUT_S = 60.0
 MAX_LANES = 16
@@ -62,6 +64,7 @@ class RowGuard:
         self.run = weakref.proxy(run)
         self.patience_s = PATIENCE_S
         self._is_ours = is_ours
+        self.is_hurried = False
         self._lock = threading.Lock()
         self._row_step = -1
         self._riding: set[str] = set()
@@ -119,12 +122,12 @@ class RowGuard:
         return self._is_ours or from_tensorboard or settings.mode == "shared"
 
     def _free_prefix(self, key: str) -> str:
-        deadline = time.monotonic() + self._wait_s()
+        began = time.monotonic()
         while True:
             self._look()
             if key not in self._riding:
                 return key
-            if time.monotonic() > deadline:
+            if time.monotonic() - began > self._wait_s():
                 break
             time.sleep(_POLL_S)
         for lane in range(2, MAX_LANES + 1):
@@ -136,7 +139,12 @@ class RowGuard:
         )
 
     def _wait_s(self) -> float:
-        return self.patience_s + _POLL_S if self._trainer.steps_by_itself else LANE_WAIT_S
+        if self._trainer.steps_by_itself:
+            return self._patience_s() + _POLL_S
+        return 0.0 if self.is_hurried else LANE_WAIT_S
+
+    def _patience_s(self) -> float:
+        return min(self.patience_s, HURRIED_S) if self.is_hurried else self.patience_s
 
     def _look(self) -> None:
         """Notice a commit of the trainer's; commit for one that has gone silent."""
@@ -147,10 +155,11 @@ class RowGuard:
             self._riding.clear()
 
     def _may_commit(self) -> bool:
-        if self._trainer.silent_s() < self.patience_s:
-            return False
+        silent_s = self._trainer.silent_s()
         if self._trainer.steps_by_itself:
-            return True
+            return silent_s >= self._patience_s()
+        if silent_s < self.patience_s:
+            return False
         return not self._trainer.has_spoken and len(self._riding) >= MAX_LANES
 
     def _define(self, prefix: str) -> str:
