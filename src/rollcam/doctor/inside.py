@@ -8,8 +8,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ Told = dict[str, Any]
 _N_FRAMES = 10
 _TEXT_MODULES = ("PIL", "pyte", "pymupdf_fonts")
 _CONNECT_S = 5.0
+_LOOK_S = 0.5
 _LITTLE_BYTES = 2**30
 _TOO_LITTLE_BYTES = 100 * 2**20
 
@@ -284,6 +287,14 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
+def _end_with(doctor: int) -> None:
+    """End this process, and what it started, once the doctor was killed and cannot do it."""
+    while os.getppid() == doctor:
+        time.sleep(_LOOK_S)
+    if os.getpgrp() == os.getpid():  # a group of our own, as the doctor starts us
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+
 def main(answer: str, check: str, arguments: str) -> None:
     """Run a check and write what it says.
 
@@ -294,6 +305,8 @@ def main(answer: str, check: str, arguments: str) -> None:
     """
     if check not in _CHECKS:
         raise SettingError(f"there is no check {check!r}")
+    if hasattr(os, "killpg"):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     told = _CHECKS[check](**json.loads(arguments))
     Path(answer).write_text(json.dumps(told), encoding="utf-8")
 
