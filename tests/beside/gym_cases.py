@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gym
+import numpy as np
 import pytest
 
 from rollcam.errors import RecordingFailedWarning, SettingError, StoreError
@@ -53,6 +56,20 @@ def test_monitor_films_to_the_last_frame(tmp_path: Path) -> None:
     assert told["content_type"] == "video/mp4"
 
 
+@pytest.mark.parametrize("kind", [Monitor, RecordVideo])
+def test_the_signature_is_gyms(kind: type) -> None:
+    theirs = getattr(gym.wrappers, kind.__name__, None)
+    if theirs is None:
+        pytest.skip(f"gym {gym.__version__} has no {kind.__name__}")
+    wanted = list(inspect.signature(theirs.__init__).parameters.values())[1:]
+    ours = list(inspect.signature(kind).parameters.values())
+    assert [p.name for p in ours[: len(wanted)]] == [p.name for p in wanted]
+    for own, their in zip(ours, wanted, strict=False):
+        assert own.kind is their.kind
+        if their.default not in (their.empty, None) and their.name != "episode_trigger":
+            assert own.default == their.default
+
+
 def test_monitor_is_a_wrapper_to_gym(tmp_path: Path) -> None:
     inner = make()
     env = Monitor(inner, tmp_path, video_callable=False)
@@ -92,6 +109,18 @@ def test_statistics_and_manifest(tmp_path: Path) -> None:
     assert manifest["env_info"] == {"env_id": "Counting-v0", "gym_version": gym.__version__}
     assert all((tmp_path / name).exists() for pair in manifest["videos"] for name in pair)
     assert [e.mode for e in list_episodes(tmp_path).episodes] == ["eval"]
+
+
+def test_a_reward_that_is_an_array(tmp_path: Path) -> None:
+    class Arrays(Counting):
+        def step(self, action: int) -> Any:
+            observation, _, *others = super().step(action)
+            return observation, np.array([0.5]), *others
+
+    env = Monitor(Arrays(), tmp_path)
+    play(env, 1)
+    env.close()
+    assert env.get_episode_rewards() == [2.5]
 
 
 @pytest.mark.skipif(not HAS_MONITOR, reason="this gym has no Monitor any more")

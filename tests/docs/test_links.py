@@ -41,7 +41,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# A b\n[1](gone.md) [2](#a-b) [3](#c) [4](page.md#a-b) ![5](x.png) [6](http://x)\n")
+    page.write_text(
+        "# A b\n[1](gone.md) [2](#a-b) [3](#c) [4](page.md#a-b) ![5](x.png) [6](http://x)\n"
+    )
     assert broken(page) == ["gone.md", "#c", "x.png"]
 
 

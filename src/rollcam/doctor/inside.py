@@ -227,13 +227,23 @@ def _has_netrc(host: str) -> bool:
 
 def _mlflow() -> Told:
     mlflow = importlib.import_module("mlflow")
-    parts = urlsplit(str(mlflow.get_tracking_uri()))
-    if parts.scheme not in ("http", "https"):
-        return _ok(f"tracks into {parts.scheme or 'a folder'} on this machine; no login is needed")
-    # Without what stands before the @: it may be a password.
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    uri = str(mlflow.get_tracking_uri())
+    scheme = uri.partition(":")[0]
+    if scheme in ("databricks", "databricks-uc", "uc"):
+        return _ok("tracks into a Databricks workspace (not tried)")
+    if scheme not in ("http", "https"):
+        return _ok(f"tracks into {_kind_of_place(uri)}; no login is needed")
     try:
+        parts = urlsplit(uri)
+        # Without what stands before the @: it may be a password.
+        host, port = parts.hostname or "", parts.port or (443 if scheme == "https" else 80)
         socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except ValueError:
+        return {
+            "status": "warning",
+            "message": "MLFLOW_TRACKING_URI is no address",
+            "cure": "export MLFLOW_TRACKING_URI=http://HOST:PORT",
+        }
     except OSError as error:
         return {
             "status": "warning",
@@ -241,6 +251,15 @@ def _mlflow() -> Told:
             "cure": "see MLFLOW_TRACKING_URI, and whether the server runs; films wait on disk until then",
         }
     return _ok(f"a server answers at {host}:{port}")
+
+
+def _kind_of_place(uri: str) -> str:
+    scheme, colon, _ = uri.partition(":")
+    if not colon or scheme == "file":
+        return "a folder"
+    if scheme == "sqlite":
+        return "a SQLite file"
+    return f"a database, by {scheme} (not tried)"
 
 
 def _tensorboard() -> Told:
