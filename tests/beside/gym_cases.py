@@ -16,7 +16,7 @@ import gym
 import numpy as np
 import pytest
 
-from rollcam.errors import RecordingFailedWarning, SettingError, StoreError
+from rollcam.errors import RecordingFailedWarning, RollcamError, SettingError, StoreError
 from rollcam.integrations.legacy_gym import Monitor, RecordVideo, VideoRecorder
 from rollcam.store.files import list_episodes
 from tests import barcode
@@ -161,6 +161,22 @@ def test_a_used_directory(tmp_path: Path) -> None:
     assert len(films(tmp_path)) == 1
     assert len(list(tmp_path.glob("*.manifest.json"))) == 1
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_a_monitor_that_cannot_be_made_changes_nothing(tmp_path: Path) -> None:
+    env = Monitor(make(), tmp_path)
+    play(env, 1)
+    env.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    wrong: list[dict[str, Any]] = [{"fps": 0}, {"codec": "no"}, {"on_finished": 3}]
+    for settings in wrong:
+        with pytest.raises(RollcamError):
+            Monitor(make(), tmp_path, force=True, **settings)
+        with pytest.raises(RollcamError):
+            Monitor(make(), tmp_path / "new", **settings)
+    gc.collect()
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    Monitor(make(), tmp_path / "new").close()  # nobody has left a manifest there
 
 
 def test_force_spares_what_another_monitor_films(tmp_path: Path) -> None:
