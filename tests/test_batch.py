@@ -141,6 +141,29 @@ def test_environments_that_reset_themselves(tmp_path: Path) -> None:
     assert films(tmp_path)["rl-video-env-1-episode-1"] == [102]
 
 
+def test_infos_as_simulators_on_a_gpu_return_them(tmp_path: Path) -> None:
+    infos = {
+        "success": torch.tensor([False, True]),
+        "elapsed": np.array([3, 4]),
+        "pose": torch.zeros(2, 7),
+        "names": ["a", "b"],
+        "clock": 5,
+        "physics": torch.tensor(0.5),
+    }
+    with rollcam.Recorder(tmp_path, info_keys=("elapsed",)) as recorder:
+        batch = recorder.batch(2)
+        batch.begin()
+        batch.frame(shown(2, 0), is_reset=True)
+        batch.frame(shown(2, 1), rewards=torch.ones(2), infos=infos)
+        films = [future.result(60) for future in batch.end().values()]
+    for index, film in enumerate(films):
+        assert film.final_info == {
+            "success": bool(index), "elapsed": 3 + index, "names": "ab"[index], "clock": 5,
+            "physics": 0.5,
+        }  # fmt: skip
+        assert film.read_steps()["info.elapsed"] == [None, 3 + index]
+
+
 def test_cameras_for_chosen_environments_only(tmp_path: Path) -> None:
     with rollcam.Recorder(tmp_path, fps=30) as recorder:
         batch = recorder.batch(1000, env_indices=[2])
@@ -200,11 +223,31 @@ def test_a_single_frame_that_is_a_batch_says_what_to_use(tmp_path: Path) -> None
         lambda batch: batch.begin([True]),
         lambda batch: batch.begin(3),
         lambda batch: batch.begin(seeds=[1]),
+        lambda batch: batch.begin(seeds=[1, "x"]),
         lambda batch: (batch.begin(), batch.frame(shown(2, 0), rewards=[1])),
-        lambda batch: (batch.begin(), batch.frame(shown(2, 0), infos={})),
+        lambda batch: batch.frame(shown(2, 0), rewards=[1]),
+        lambda batch: batch.frame(shown(2, 0), rewards=torch.ones(())),
+        lambda batch: batch.frame(shown(2, 0), actions={"a": 1, "b": 2}),
+        lambda batch: (batch.begin(), batch.frame(shown(2, 0), infos=[{}])),
+        lambda batch: batch.frame(shown(2, 0), infos=3),
         lambda batch: batch.end(terminated=True),
     ],
-    ids=["index", "negative", "half", "mask", "number", "seeds", "rewards", "infos", "ends"],
+    ids=[
+        "index",
+        "negative",
+        "half",
+        "mask",
+        "number",
+        "seeds",
+        "seed",
+        "rewards",
+        "unfilmed",
+        "scalar",
+        "actions",
+        "infos",
+        "number",
+        "ends",
+    ],
 )
 def test_what_does_not_fit_the_batch(tmp_path: Path, call: Any) -> None:
     with rollcam.Recorder(tmp_path) as recorder, pytest.raises(rollcam.SettingError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from rollcam.errors import FrameError, SettingError
 
 Which = Iterable[int] | Any
 """Indices of environments, or one boolean for each: a list, an array or a tensor; `None`: all."""
+
+Infos = Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None
+"""One mapping for each environment, or one for all with a batch under each key."""
 
 
 class Batch:
@@ -55,8 +59,10 @@ class Batch:
         """
         given = self._values("seeds", seeds)
         for index in self._chosen(which):
-            seed = None if given[index] is None else int(given[index])
-            self.cameras[index].begin(seed=seed, **facts)
+            seed = given[index]
+            if seed is not None and not isinstance(seed, Integral):
+                raise SettingError(f"seeds must be whole numbers, not {seed!r}")
+            self.cameras[index].begin(seed=None if seed is None else int(seed), **facts)
 
     def frame(self, frames: Any, **facts: Any) -> int:
         """Film one frame of each environment whose film is open.
@@ -65,14 +71,15 @@ class Batch:
             frames: `(N, H, W, 3)`, `(N, 3, H, W)` or `(N, H, W)`: an array, or a tensor on any
                 device; a list of N frames; or `None`, which is skipped.
             facts: `rewards`, `actions`, `infos`, `terminated` and `truncated` of the step that led
-                there, with one entry for each environment; or `is_reset=True`. `which` leaves out
-                environments that made no step.
+                there, with one entry for each environment; or `is_reset=True`. `infos` is a list of
+                mappings, or one mapping of batches, as simulators on a GPU return it. `which` leaves
+                out environments that made no step.
 
         Returns:
             How many films took their frame.
 
         Raises:
-            SettingError: Facts do not fit the batch.
+            SettingError: Facts do not fit the batch; told at once, whether a film is open or not.
             RollcamError: With `on_error="raise"`, what went wrong.
         """
         return self.capture(lambda: frames, **facts)
@@ -84,25 +91,27 @@ class Batch:
         which: Which = None,
         rewards: Any = None,
         actions: Any = None,
-        infos: Sequence[Mapping[str, Any] | None] | None = None,
+        infos: Infos = None,
         terminated: Any = None,
         truncated: Any = None,
         is_reset: bool = False,
     ) -> int:
         """Call `render`, once and only while a film is open, and film what it returns as `frame` does."""
+        facts = {
+            "rewards": rewards,
+            "actions": actions,
+            "terminated": terminated,
+            "truncated": truncated,
+        }
+        # At the first step, not at that of the first film, hours later.
+        for name, values in facts.items():
+            self._check_length(name, values)
+        notes = self._notes(infos)
         chosen = self._chosen(which)
         indices = [index for index in chosen if self.cameras[index].is_filming]
         if not indices:
             return 0
-        told = {
-            "rewards": self._values("rewards", rewards),
-            "actions": self._values("actions", actions),
-            "terminated": self._values("terminated", terminated),
-            "truncated": self._values("truncated", truncated),
-        }
-        notes = [None] * self.n if infos is None else infos
-        if not isinstance(notes, Sequence) or len(notes) != self.n:
-            raise SettingError(f"infos must be a list of {self.n} mappings, not {_brief(infos)}")
+        told = {name: self._values(name, values) for name, values in facts.items()}
         # Those that have failed are not worth a transfer.
         wanted = [index for index in indices if self.cameras[index].error is None]
         frames = _Fetched(render, self.n, wanted)
@@ -167,6 +176,30 @@ class Batch:
             raise SettingError(f"which must be indices from 0 to {self.n - 1}, not {_brief(which)}")
         return [index for index in map(int, array) if index in self.cameras]
 
+    def _check_length(self, name: str, values: Any) -> None:
+        """See whether there is an entry for each environment, without a transfer from a device."""
+        try:
+            fits = values is None or (not isinstance(values, Mapping) and len(values) == self.n)
+        except TypeError:
+            fits = False
+        if not fits:
+            raise SettingError(
+                f"{name} must have one entry for each of {self.n} environments, not {_brief(values)}"
+            )
+
+    def _notes(self, infos: Infos) -> Sequence[Mapping[str, Any] | None]:
+        """Return one mapping for each environment."""
+        if isinstance(infos, Mapping):
+            return [_InfoRow(infos, index, self.n) for index in range(self.n)]
+        if infos is None:
+            return [None] * self.n
+        if not isinstance(infos, Sequence) or len(infos) != self.n:
+            raise SettingError(
+                f"infos must be a list of {self.n} mappings, or a mapping of batches, not "
+                f"{_brief(infos)}"
+            )
+        return infos
+
     def _values(self, name: str, values: Any) -> Sequence[Any] | np.ndarray[Any, Any]:
         """Return one value for each environment, on the host."""
         if values is None:
@@ -183,6 +216,38 @@ class Batch:
                 f"{array.shape}"
             )
         return array.reshape(self.n)
+
+
+class _InfoRow(Mapping[str, Any]):
+    """The `info` of one environment, read from a mapping of batches when it is asked for.
+
+    Args:
+        infos: Under each key a value for each environment, one for all, or such a mapping again.
+        index: Of the environment.
+        n: Environments in the batch.
+    """
+
+    def __init__(self, infos: Mapping[str, Any], index: int, n: int) -> None:
+        self._infos = infos
+        self._index = index
+        self._n = n
+
+    def __getitem__(self, key: str) -> Any:
+        """Return its value."""
+        values = self._infos[key]
+        if isinstance(values, Mapping):
+            return _InfoRow(values, self._index, self._n)
+        shape = getattr(values, "shape", None)
+        is_batch = bool(shape) if shape is not None else isinstance(values, list | tuple)
+        return values[self._index] if is_batch and len(values) == self._n else values
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys."""
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._infos)
 
 
 class _Fetched:
@@ -240,9 +305,8 @@ class _Fetched:
         if getattr(getattr(raw, "device", None), "type", "cpu") == "cpu":
             return raw, False
         if len(self._wanted) < self._n:
-            raw = raw[
-                list(self._wanted)
-            ]  # gathered over there: one transfer, and no more than needed
+            # Gathered over there: one transfer, and no more than needed.
+            raw = raw[list(self._wanted)]
         host = raw.detach().cpu()
         if str(host.dtype) == "torch.bfloat16":  # NumPy has no such type
             host = host.float()

@@ -61,7 +61,7 @@ class Take:
             self.final_info = info
         if reward is None:
             return
-        value = _as_number(reward)
+        value = as_number(reward)
         if value is None:
             return
         self.episode_return = (self.episode_return or 0.0) + value
@@ -174,7 +174,7 @@ def _told(info: Any, key: str) -> Scalar | list[Any]:
         return None
 
 
-def _as_number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """Return a reward as a number; a vector of rewards has no sum that we could know."""
     if isinstance(value, int | float):
         return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,59 @@ def test_what_cannot_be_filmed(tmp_path: Path) -> None:
         RecordVideo(object(), tmp_path)
     with pytest.raises(SettingError, match="render must be a callable"):
         RecordVideo(Counting(), tmp_path, render=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"height": 0}, "height must be at least 1"),
+        ({"width": "wide"}, "width must be a number of pixels"),
+        ({"camera_id": 1.5}, "camera_id must be a number or a name"),
+    ],
+)
+def test_views_that_cannot_be(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=message):
+        RecordVideo(Counting(), tmp_path, render=pixels, **settings)
+
+
+@pytest.mark.parametrize("order", ["recorder", "environment", "neither"])
+def test_whatever_is_closed_first_the_film_is_whole(order: str, tmp_path: Path) -> None:
+    inner = Counting()
+    env = RecordVideo(inner, tmp_path, render=pixels)
+    env.reset()
+    env.step(0)
+    env.step(0)
+    if order == "environment":
+        inner.close()
+    if order == "neither":
+        del env
+        gc.collect()
+        assert not inner.is_closed
+    else:
+        env.close()
+        env.close()
+        assert inner.is_closed
+    assert films(tmp_path) == {"rl-video-episode-0": [0, 1, 2]}
+
+
+def test_physics_that_was_closed_first_costs_no_film(tmp_path: Path) -> None:
+    inner = suite.load("cartpole", "balance")
+    env = RecordVideo(inner, tmp_path)
+    env.reset()
+    for _ in range(3):
+        env.step([0.0])
+    inner.close()
+    env.close()
+    (film,) = list_episodes(tmp_path).episodes
+    assert (film.status, film.n_frames) == ("complete", 4)
+    assert all(picture.any() for _, picture in barcode.decode(film.media_path))
+
+
+def test_an_environment_that_has_nothing_to_close(tmp_path: Path) -> None:
+    class Bare:
+        reset, step = Counting().reset, Counting().step
+
+    RecordVideo(Bare(), tmp_path, render=pixels).close()
 
 
 def test_after_close_the_environment_goes_on(tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gym
+import numpy as np
 import pytest
 
-from rollcam.errors import RecordingFailedWarning, SettingError, StoreError
+from rollcam.errors import RecordingFailedWarning, RollcamError, SettingError, StoreError
 from rollcam.integrations.legacy_gym import Monitor, RecordVideo, VideoRecorder
 from rollcam.store.files import list_episodes
 from tests import barcode
@@ -51,6 +54,20 @@ def test_monitor_films_to_the_last_frame(tmp_path: Path) -> None:
     assert (episodes[1].fps, episodes[1].step_index) == (25, 5)
     told = json.loads(Path(env.videos[0][1]).read_text())
     assert told["content_type"] == "video/mp4"
+
+
+@pytest.mark.parametrize("kind", [Monitor, RecordVideo])
+def test_the_signature_is_gyms(kind: type) -> None:
+    theirs = getattr(gym.wrappers, kind.__name__, None)
+    if theirs is None:
+        pytest.skip(f"gym {gym.__version__} has no {kind.__name__}")
+    wanted = list(inspect.signature(theirs.__init__).parameters.values())[1:]
+    ours = list(inspect.signature(kind).parameters.values())
+    assert [p.name for p in ours[: len(wanted)]] == [p.name for p in wanted]
+    for own, their in zip(ours, wanted, strict=False):
+        assert own.kind is their.kind
+        if their.default not in (their.empty, None) and their.name != "episode_trigger":
+            assert own.default == their.default
 
 
 def test_monitor_is_a_wrapper_to_gym(tmp_path: Path) -> None:
@@ -94,6 +111,18 @@ def test_statistics_and_manifest(tmp_path: Path) -> None:
     assert [e.mode for e in list_episodes(tmp_path).episodes] == ["eval"]
 
 
+def test_a_reward_that_is_an_array(tmp_path: Path) -> None:
+    class Arrays(Counting):
+        def step(self, action: int) -> Any:
+            observation, _, *others = super().step(action)
+            return observation, np.array([0.5]), *others
+
+    env = Monitor(Arrays(), tmp_path)
+    play(env, 1)
+    env.close()
+    assert env.get_episode_rewards() == [2.5]
+
+
 @pytest.mark.skipif(not HAS_MONITOR, reason="this gym has no Monitor any more")
 def test_it_writes_what_gyms_own_writes_and_gym_reads_it(tmp_path: Path) -> None:
     from gym.wrappers.monitor import Monitor as GymMonitor
@@ -132,6 +161,22 @@ def test_a_used_directory(tmp_path: Path) -> None:
     assert len(films(tmp_path)) == 1
     assert len(list(tmp_path.glob("*.manifest.json"))) == 1
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_a_monitor_that_cannot_be_made_changes_nothing(tmp_path: Path) -> None:
+    env = Monitor(make(), tmp_path)
+    play(env, 1)
+    env.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    wrong: list[dict[str, Any]] = [{"fps": 0}, {"codec": "no"}, {"on_finished": 3}]
+    for settings in wrong:
+        with pytest.raises(RollcamError):
+            Monitor(make(), tmp_path, force=True, **settings)
+        with pytest.raises(RollcamError):
+            Monitor(make(), tmp_path / "new", **settings)
+    gc.collect()
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    Monitor(make(), tmp_path / "new").close()  # nobody has left a manifest there
 
 
 def test_force_spares_what_another_monitor_films(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Counting(EnvBase):
     def __init__(self, length: int = 4) -> None:
         super().__init__()
         self.length, self.count = length, 0
+        self.was_closed = False
         self.observation_spec = Composite(pixels=Unbounded((192, 256, 3), dtype=torch.uint8))
         self.action_spec = OneHot(2)
         self.reward_spec = Unbounded((1,))
@@ -54,6 +56,10 @@ class Counting(EnvBase):
     def _step(self, tensordict: Any) -> TensorDict:
         self.count += 1
         return self._told().set("reward", torch.tensor([0.5]))
+
+    def close(self, **kwargs: Any) -> None:
+        self.was_closed = True
+        super().close(**kwargs)
 
     def _set_seed(self, seed: int | None) -> None:
         pass
@@ -162,6 +168,51 @@ def test_a_copy_films_on_its_own(tmp_path: Path) -> None:
     other = copy.deepcopy(env.transform)
     assert other._recorder is None
     env.close()
+
+
+def test_a_clone_films_on_its_own(tmp_path: Path) -> None:
+    env = TransformedEnv(Counting(), VideoRecorder(tmp_path, tag="a"))
+    env.rollout(2)
+    recorder = env.transform.clone()
+    recorder.tag = "b"
+    other = TransformedEnv(Counting(), recorder)
+    other.rollout(3)
+    env.step(env.rand_step()["next"].exclude("reward"))
+    other.close()
+    env.close()
+    assert films(tmp_path) == {"a-episode-0": [0, 1, 2, 3, 4], "b-episode-0": [0, 1, 2, 3]}
+
+
+@pytest.mark.parametrize("order", ["recorder", "environment", "neither"])
+def test_whatever_is_closed_first_the_films_are_whole(order: str, tmp_path: Path) -> None:
+    base, recorder = Counting(), VideoRecorder(tmp_path)
+    env = TransformedEnv(base, recorder)
+    env.rollout(6, break_when_any_done=False)
+    if order == "recorder":
+        recorder.close()
+        assert not base.was_closed
+        env.close()
+    elif order == "environment":
+        base.close()
+        recorder.close()
+    else:
+        del env, recorder
+        gc.collect()
+        assert not base.was_closed
+    assert films(tmp_path) == {
+        "rl-video-episode-0": [0, 1, 2, 3, 4],
+        "rl-video-episode-1": [0, 1, 2],
+    }
+
+
+@pytest.mark.parametrize("keys", [[], ["pixels", "depth"]])
+def test_keys_that_cannot_be_filmed(keys: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="in_keys must name the one key"):
+        VideoRecorder(tmp_path, in_keys=keys)
+
+
+def test_a_key_without_its_list(tmp_path: Path) -> None:
+    assert VideoRecorder(tmp_path, in_keys="view").in_keys == ["view"]
 
 
 def test_settings_that_cannot_work(tmp_path: Path) -> None:

@@ -49,7 +49,12 @@ def test_lines_say_what_to_do(monkeypatch, status: Any, code: int) -> None:
     assert lines[0] == "ok       installation: fine"
     assert lines[1] == f"{status:8} rendering A\ufffd[2J: it said \ufffd"
     assert lines[2] == "         -> export B=c\ufffd"
-    assert lines[3] == ("1 of 2 checks failed." if code else "All is well.")
+    verdicts = {
+        "ok": "All is well.",
+        "warning": "No check failed; warnings: 1.",
+        "failed": "1 of 2 checks failed.",
+    }
+    assert lines[3] == verdicts[status]
 
 
 def test_limits_that_cannot_be() -> None:

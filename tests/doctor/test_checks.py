@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from rollcam.doctor import inside
 from rollcam.doctor.child import Limit
 from rollcam.doctor.examine import codec, folder, installation, tracker
 
@@ -89,6 +92,24 @@ def test_a_server_that_does_not_answer_and_no_password_is_shown(monkeypatch) -> 
     finding = tracker("mlflow", LIMIT)
     assert (finding.status, "nobody answers at 127.0.0.1:9" in finding.message) == ("warning", True)
     assert "secret" not in f"{finding}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "status", "message"),
+    [
+        ("sqlite:///m.db", "ok", "a SQLite file; no login"),
+        ("databricks", "ok", "Databricks workspace (not tried)"),
+        ("postgresql://user:secret@host/m", "ok", "a database, by postgresql (not tried)"),
+        ("http://user:secret@host:port", "warning", "is no address"),
+        ("http://[::1", "warning", "is no address"),
+    ],
+)
+def test_where_mlflow_tracks(uri: str, status: str, message: str, monkeypatch) -> None:
+    told = SimpleNamespace(get_tracking_uri=lambda: uri)
+    monkeypatch.setitem(sys.modules, "mlflow", told)  # to import the real one takes seconds
+    found = inside._mlflow()
+    assert (found["status"], message in found["message"]) == (status, True), found
+    assert "secret" not in f"{found}"
 
 
 def test_trackers_that_need_no_login() -> None:

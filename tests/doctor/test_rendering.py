@@ -15,7 +15,7 @@ import pytest
 
 from rollcam.doctor.child import Limit, run
 from rollcam.doctor.cures import cure_for
-from rollcam.doctor.examine import rendering
+from rollcam.doctor.examine import rendering, usual
 
 LIMIT = Limit(60)
 
@@ -144,6 +144,23 @@ def test_what_hangs_is_ended_with_all_that_it_started(own_envs: Path) -> None:
         wait_for(lambda pid=pid: not is_running(pid))
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+def test_what_hangs_ends_when_the_doctor_was_killed(own_envs: Path) -> None:
+    code = (
+        "from rollcam.doctor.child import Limit, run; "
+        "run('render', {'env_id': 'own_envs:Hang-v0'}, limit=Limit(60), env={})"
+    )
+    doctor = subprocess.Popen([sys.executable, "-c", code])
+    pids = own_envs / "pids.txt"
+    try:
+        wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    finally:
+        doctor.kill()
+        doctor.wait(20)
+    for pid in map(int, pids.read_text().split()):
+        wait_for(lambda pid=pid: not is_running(pid))
+
+
 def test_the_limit_is_kept(own_envs: Path) -> None:
     started = time.monotonic()
     finding = rendering("own_envs:Hang-v0", Limit(1))
@@ -183,6 +200,7 @@ def test_an_unknown_environment_and_a_missing_package() -> None:
         ('pyglet.canvas.xlib.NoSuchDisplayException: Cannot connect to "None"', "xvfb-run"),
         ('run `pip install "gymnasium[box2d]"`', 'pip install "gymnasium[box2d]"'),
         ("ModuleNotFoundError: No module named 'Box2D'", "'Box2D'"),
+        ("gymnasium.error.Error: Malformed environment ID: .", "pprint_registry"),
         ("ValueError: something else", None),
     ],
 )
@@ -203,6 +221,16 @@ def test_the_doctor_needs_no_gymnasium(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
     finding = rendering("CartPole-v1", LIMIT)
     assert "rollcam[gymnasium]" in finding.cure
+
+
+def test_where_nothing_can_draw_that_is_told(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    assert len(usual(LIMIT)) == 1
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    (finding,) = [check() for check in usual(LIMIT)]
+    assert (finding.check, finding.status) == ("rendering", "note")
+    assert "pygame is not installed" in finding.message
+    assert 'pip install "gymnasium[classic-control]"' in finding.cure
 
 
 def test_importing_the_doctor_is_light() -> None:

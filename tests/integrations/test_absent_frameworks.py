@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import rollcam.integrations
+
 ADAPTERS = {
-    "gymnasium": ("gymnasium", "gymnasium"),
-    "vector": ("gymnasium", "gymnasium"),
-    "sb3": ("stable_baselines3", "sb3"),
-    "pettingzoo": ("pettingzoo", "pettingzoo"),
+    "gymnasium": ("gymnasium", "rollcam[gymnasium]", ""),
+    "vector": ("gymnasium", "rollcam[gymnasium]", ""),
+    "sb3": ("stable_baselines3", "rollcam[sb3]", ""),
+    "pettingzoo": ("pettingzoo", "rollcam[pettingzoo]", ""),
+    "rllib": ("ray", "rollcam[rllib]", ""),
+    "rllib_checkpoint": ("ray", "rollcam[rllib]", ""),
+    "flatland": ("flatland", "rollcam[flatland]", "RailRenderer(object())"),
+    "dm_env": ("dm_env", "dm-env", ""),
+    "torchrl": ("torchrl", "torchrl", ""),
 }
+"""Of each adapter: its package, what to install, and what to call where importing is allowed."""
+NEED_NOTHING = {"legacy_gym"}
 
 ABSENT = """
 import sys
@@ -29,7 +39,8 @@ sys.modules[PACKAGE] = types.ModuleType(PACKAGE)
 IMPORT = """
 from rollcam.errors import MissingDependencyError
 try:
-    import rollcam.integrations.{adapter}
+    import rollcam.integrations.{adapter} as adapter
+    {call}
 except MissingDependencyError as error:
     print(error)
 """
@@ -38,12 +49,17 @@ except MissingDependencyError as error:
 @pytest.mark.parametrize("how", ["absent", "empty"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_a_missing_package_is_named_with_the_pip_command(adapter: str, how: str) -> None:
-    package, extra = ADAPTERS[adapter]
+    package, wanted, call = ADAPTERS[adapter]
     code = f"PACKAGE = {package!r}" + (ABSENT if how == "absent" else EMPTY)
     done = subprocess.run(
-        [sys.executable, "-c", code + IMPORT.format(adapter=adapter)],
+        [sys.executable, "-c", code + IMPORT.format(adapter=adapter, call=call and f"adapter.{call}")],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f'pip install "rollcam[{extra}]"' in done.stdout
+    assert f'pip install "{wanted}"' in done.stdout
     assert package in done.stdout
+
+
+def test_no_adapter_is_forgotten() -> None:
+    folder = Path(rollcam.integrations.__path__[0])
+    assert {path.stem for path in folder.glob("[a-z]*.py")} == {*ADAPTERS, *NEED_NOTHING}

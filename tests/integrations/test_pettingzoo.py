@@ -56,6 +56,25 @@ def test_every_frame_and_the_facts(api: str, truncates: bool, tmp_path: Path) ->
         assert episode.final_info["ann.moves"] == 5
 
 
+@pytest.mark.parametrize(
+    ("reward", "counted"),
+    [(np.array([2.0]), 2.0), (np.float32(2), 2.0), (True, 1.0), (None, 0.0), ("much", 0.0)],
+    ids=["array", "scalar", "bool", "none", "text"],
+)
+def test_rewards_of_any_kind(reward: Any, counted: float, tmp_path: Path) -> None:
+    class Generous(DrawnParallel):
+        def step(self, actions: Any) -> Any:
+            obs, rewards, *others = super().step(actions)
+            return obs, dict.fromkeys(rewards, reward), *others
+
+    env = RecordVideoParallel(Generous(), tmp_path, episode_trigger=always)
+    play_parallel(env, 1)
+    env.close()
+    (film,) = episodes(tmp_path).values()
+    assert film.extra["agent_returns"] == {"ann": 5 * counted, "bob": 4 * counted}
+    assert film.episode_return == 9 * counted
+
+
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize(
     "settings",

@@ -58,9 +58,17 @@ def doctor(
         answer = {"rollcam": __version__, "ok": not n_failed, "findings": told}
         click.echo(json.dumps(answer, indent=2))
     else:
-        verdict = f"{n_failed} of {len(findings)} checks failed." if n_failed else "All is well."
-        click.echo(verdict)
+        click.echo(_verdict(findings))
     context.exit(1 if n_failed else 0)
+
+
+def _verdict(findings: list[Finding]) -> str:
+    n_failed, n_warned = (
+        sum(finding.status == status for finding in findings) for status in ("failed", "warning")
+    )
+    if n_failed:
+        return f"{n_failed} of {len(findings)} checks failed."
+    return f"No check failed; warnings: {n_warned}." if n_warned else "All is well."
 
 
 def _show(finding: Finding) -> None:

@@ -9,7 +9,7 @@ _EGL = "apt-get install libegl1 libopengl0 libgl1-mesa-dri, then: export MUJOCO_
 # The first that is found counts. Debian's and Ubuntu's names of packages.
 _CURES: tuple[tuple[str, str], ...] = (
     (
-        r"(?:NameNotFound|NamespaceNotFound|VersionNotFound)",
+        r"(?:NameNotFound|NamespaceNotFound|VersionNotFound|Malformed environment ID)",
         "see the name (`gymnasium.pprint_registry()` lists them); an environment of another package "
         "needs its module before a colon: `rollcam doctor ale_py:ALE/Pong-v5`",
     ),

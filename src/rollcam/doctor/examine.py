@@ -51,7 +51,7 @@ def examine(env_id: str | None, where: Path, *, timeout_s: float = TIMEOUT_S) ->
     if env_id is not None:
         checks.append(functools.partial(rendering, env_id, limit))
     else:
-        checks += [functools.partial(_usual, name, limit) for name in _usual_envs()]
+        checks += usual(limit)
     checks += [functools.partial(tracker, name, limit) for name in TRACKERS]
     # Two at a time: most of each is importing.
     pool = ThreadPoolExecutor(2, thread_name_prefix="rollcam-doctor")
@@ -135,6 +135,12 @@ def rendering(env_id: str, limit: Limit) -> Finding:
     return _finding(check, outcome, cure=cure_for(told))
 
 
+def usual(limit: Limit) -> list[Check]:
+    """Return checks of a small environment of each renderer that is installed."""
+    checks: list[Check] = [functools.partial(_usual, name, limit) for name in _usual_envs()]
+    return checks or [_no_renderer]
+
+
 def _usual(env_id: str, limit: Limit) -> Finding:
     """Render an environment that nobody asked for: its failing is no more than a warning."""
     finding = rendering(env_id, limit)
@@ -151,6 +157,19 @@ def _usual_envs() -> list[str]:
         for name, modules in found.items()
         if all(importlib.util.find_spec(module) is not None for module in modules)
     ]
+
+
+def _no_renderer() -> Finding:
+    """Say why nothing was rendered: whoever follows the quickstart will miss it."""
+    missing = "pygame" if importlib.util.find_spec("gymnasium") else "gymnasium"
+    return Finding(
+        "rendering",
+        "note",
+        f"not tried: {missing} is not installed, which draws Gymnasium's own environments such as "
+        f"CartPole",
+        'pip install "gymnasium[classic-control]", or name an environment of yours: `rollcam doctor '
+        "ENV_ID`",
+    )
 
 
 def _finding(check: str, outcome: Outcome, *, cure: str | None = None) -> Finding:

@@ -8,8 +8,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ Told = dict[str, Any]
 _N_FRAMES = 10
 _TEXT_MODULES = ("PIL", "pyte", "pymupdf_fonts")
 _CONNECT_S = 5.0
+_LOOK_S = 0.5
 _LITTLE_BYTES = 2**30
 _TOO_LITTLE_BYTES = 100 * 2**20
 
@@ -224,13 +227,23 @@ def _has_netrc(host: str) -> bool:
 
 def _mlflow() -> Told:
     mlflow = importlib.import_module("mlflow")
-    parts = urlsplit(str(mlflow.get_tracking_uri()))
-    if parts.scheme not in ("http", "https"):
-        return _ok(f"tracks into {parts.scheme or 'a folder'} on this machine; no login is needed")
-    # Without what stands before the @: it may be a password.
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    uri = str(mlflow.get_tracking_uri())
+    scheme = uri.partition(":")[0]
+    if scheme in ("databricks", "databricks-uc", "uc"):
+        return _ok("tracks into a Databricks workspace (not tried)")
+    if scheme not in ("http", "https"):
+        return _ok(f"tracks into {_kind_of_place(uri)}; no login is needed")
     try:
+        parts = urlsplit(uri)
+        # Without what stands before the @: it may be a password.
+        host, port = parts.hostname or "", parts.port or (443 if scheme == "https" else 80)
         socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except ValueError:
+        return {
+            "status": "warning",
+            "message": "MLFLOW_TRACKING_URI is no address",
+            "cure": "export MLFLOW_TRACKING_URI=http://HOST:PORT",
+        }
     except OSError as error:
         return {
             "status": "warning",
@@ -238,6 +251,15 @@ def _mlflow() -> Told:
             "cure": "see MLFLOW_TRACKING_URI, and whether the server runs; films wait on disk until then",
         }
     return _ok(f"a server answers at {host}:{port}")
+
+
+def _kind_of_place(uri: str) -> str:
+    scheme, colon, _ = uri.partition(":")
+    if not colon or scheme == "file":
+        return "a folder"
+    if scheme == "sqlite":
+        return "a SQLite file"
+    return f"a database, by {scheme} (not tried)"
 
 
 def _tensorboard() -> Told:
@@ -284,6 +306,14 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
+def _end_with(doctor: int) -> None:
+    """End this process, and what it started, once the doctor was killed and cannot do it."""
+    while os.getppid() == doctor:
+        time.sleep(_LOOK_S)
+    if os.getpgrp() == os.getpid():  # a group of our own, as the doctor starts us
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+
 def main(answer: str, check: str, arguments: str) -> None:
     """Run a check and write what it says.
 
@@ -294,6 +324,8 @@ def main(answer: str, check: str, arguments: str) -> None:
     """
     if check not in _CHECKS:
         raise SettingError(f"there is no check {check!r}")
+    if hasattr(os, "killpg"):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     told = _CHECKS[check](**json.loads(arguments))
     Path(answer).write_text(json.dumps(told), encoding="utf-8")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rollcam._take import as_number
 from rollcam.integrations._vector_films import EnvFilms
 
 
@@ -53,7 +54,7 @@ class AgentFilms(EnvFilms):
         """
         if not self.is_filming:
             return
-        rewards = {str(agent): _number(reward) for agent, reward in step.rewards.items()}
+        rewards = {str(agent): as_number(reward) or 0.0 for agent, reward in step.rewards.items()}
         for agent, reward in rewards.items():
             self._returns[agent] = self._returns.get(agent, 0.0) + reward
         facts: dict[str, Any] = {"info": _flat(step.infos)}
@@ -92,10 +93,3 @@ def _flat(infos: Mapping[Any, Any]) -> dict[str, Any]:
         if isinstance(info, Mapping)
         for key, value in info.items()
     }
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):  # whatever a foreign environment calls a reward
-        return 0.0

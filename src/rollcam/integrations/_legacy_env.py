@@ -60,6 +60,14 @@ class Wrapper:
 
     env: Any
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Not that of `__new__`, which says nothing.
+        super().__init_subclass__(**kwargs)
+        whole = inspect.signature(cls.__init__)
+        cls.__signature__ = whole.replace(  # type: ignore[attr-defined]
+            parameters=list(whole.parameters.values())[1:], return_annotation=whole.empty
+        )
+
     def __new__(cls, env: Any, *args: Any, **kwargs: Any) -> Self:
         """Make it an instance of gym's `Wrapper`, too, when `env` is one of gym's `Env`."""
         for name in ("gym", "gymnasium"):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from rollcam._checks import check_callable
 from rollcam.capture.triggers import capped_cubic
 from rollcam.episode import Episode, EpisodeCallback, Mode, OnError
 from rollcam.errors import RecordingFailedWarning, SettingError, StoreError
@@ -74,10 +75,11 @@ class Monitor(Filmed):
         **settings: Any,
     ) -> None:
         self.video_callable = _checked_callable(video_callable)
+        check_callable("on_finished", on_finished, "on the finished Episode")
         uid = _checked_uid(uid)
         mode_now = "train" if mode is None else _checked_mode(mode)
         folder = Path(os.path.abspath(directory))
-        _prepare(folder, force=force, resume=resume)
+        _check_unused(folder, is_allowed=force or resume)
         infix = f"{next(_IDS)}.{uid}"
         spec = getattr(env, "spec", None)
         info = {"env_id": getattr(spec, "id", None) or "(unknown)", "gym_version": gym_version()}
@@ -88,11 +90,14 @@ class Monitor(Filmed):
         # Before the recorder: of those at the interpreter's end, the newest comes first.
         self._finaliser = weakref.finalize(self, self._files.save_quietly)
         taken = _Taken(self._files, on_finished)
-        super().__init__(
-            env,
-            folder,
-            {"mode": mode_now, **settings, "on_finished": taken, "on_error": on_error},
-        )
+        own = {"on_finished": taken, "on_error": on_error}
+        try:
+            super().__init__(env, folder, {"mode": mode_now, **settings, **own})
+            if force:  # nothing is deleted for a monitor that cannot be made
+                _clear(folder)
+        except BaseException:
+            self._finaliser.detach()  # nor does it leave files behind
+            raise
         self._mode = mode_now
         self._raises = on_error == "raise"
         self.directory = str(folder)
@@ -201,20 +206,29 @@ class _Taken:
             self._then(episode)
 
 
-def _prepare(folder: Path, *, force: bool, resume: bool) -> None:
+def _check_unused(folder: Path, *, is_allowed: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if force:
-            clear_monitor_files(folder)
-        found = [] if force or resume else find_manifests(folder)
+        found = [] if is_allowed else find_manifests(folder)
     except OSError as error:
-        raise StoreError(f"the monitor's folder {folder} cannot be used: {error}") from error
+        raise _unusable(folder, error) from error
     if found:
         raise StoreError(
             f"{folder} holds the files of a monitor ({', '.join(found[:5])}); give each training "
             f"run a folder of its own, or say force=True to delete them, resume=True to write beside "
             f"them"
         )
+
+
+def _clear(folder: Path) -> None:
+    try:
+        clear_monitor_files(folder)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"the monitor's folder {folder} cannot be used: {error}")
 
 
 def _checked_callable(given: Any) -> VideoCallable:

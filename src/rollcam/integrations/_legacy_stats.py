@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rollcam._take import as_number
 from rollcam.episode import Episode
 from rollcam.recovery import LivingRuns
 from rollcam.store import files
@@ -53,8 +54,7 @@ class Stats:
         """Count a step."""
         self.total_steps += 1
         self._steps += 1
-        with contextlib.suppress(TypeError, ValueError):  # a reward that is no number
-            self._reward += float(reward)
+        self._reward += as_number(reward) or 0.0  # one that is no number counts nothing
         if is_done and not self._is_over:
             self._is_over = True
             self.episode_lengths.append(self._steps)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
-from rollcam._checks import check_callable
+from rollcam._checks import check_callable, check_count, check_type
 from rollcam.capture.triggers import Trigger, capped_cubic
 from rollcam.errors import RenderModeError, SettingError, require
 from rollcam.recorder import Recorder
@@ -64,6 +65,9 @@ class RecordVideo(_dm_env.Environment):  # type: ignore[misc]
             raise SettingError(f"a dm_env.Environment was expected, not {environment!r}")
         check_callable("episode_trigger", episode_trigger, "on a number")
         check_callable("render", render, "on the newest TimeStep")
+        check_count("height", height, "a number of pixels")
+        check_count("width", width, "a number of pixels")
+        check_type("camera_id", camera_id, (int, str, NoneType), "a number or a name")
         if render is None and not hasattr(environment, "physics"):
             raise RenderModeError(
                 f"{type(environment).__name__} has no physics to draw; say where its picture is, for "
@@ -117,7 +121,9 @@ class RecordVideo(_dm_env.Environment):  # type: ignore[misc]
         try:
             self._recorder.close()
         finally:
-            self._environment.close()
+            close = getattr(self._environment, "close", None)
+            if close is not None:
+                close()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from rollcam._batch import Batch
 from rollcam._checks import check_callable, check_type
 from rollcam.capture.rates import input_fps
 from rollcam.capture.triggers import Trigger
-from rollcam.errors import require
+from rollcam.errors import SettingError, require
 from rollcam.recorder import Recorder
 
 _transforms: Any = require("torchrl.envs.transforms", package="torchrl")
@@ -28,7 +28,8 @@ class VideoRecorder(_transforms.Transform):  # type: ignore[misc]
     Args:
         folder: Recordings folder.
         tag: Files are named `{tag}-episode-{n}`, or `{tag}-env-{i}-episode-{n}` in a batch.
-        in_keys: Where the pixels are: one key, `(C, H, W)` or `(H, W, C)`; default: `"pixels"`.
+        in_keys: Where the pixels are: one key in a list, `(C, H, W)` or `(H, W, C)`; default:
+            `["pixels"]`.
         episode_trigger: Called with the number of each episode of a sub-environment; `True` films
             it. Default: all are filmed.
         env_indices: The sub-environments that may be filmed; default: all.
@@ -43,7 +44,7 @@ class VideoRecorder(_transforms.Transform):  # type: ignore[misc]
         self,
         folder: str | os.PathLike[str],
         tag: str = "rl-video",
-        in_keys: Sequence[NestedKey] | None = None,
+        in_keys: Sequence[NestedKey] | str | None = None,
         *,
         episode_trigger: Trigger | None = None,
         env_indices: Sequence[int] | None = None,
@@ -53,8 +54,8 @@ class VideoRecorder(_transforms.Transform):  # type: ignore[misc]
         check_type("folder", folder, (str, os.PathLike), "a path")
         check_type("tag", tag, (str,), "text")
         check_callable("episode_trigger", episode_trigger, "on a number")
-        keys = ["pixels"] if in_keys is None else list(in_keys)
-        super().__init__(in_keys=keys[:1], out_keys=keys[:1])
+        key = _only_key(in_keys)
+        super().__init__(in_keys=[key], out_keys=[key])
         self.folder = folder
         self.tag = tag
         self.episode_trigger = episode_trigger
@@ -78,6 +79,13 @@ class VideoRecorder(_transforms.Transform):  # type: ignore[misc]
         if self._batch is not None and self._recorder is not None:
             self._batch.end()
             self._recorder.flush()
+
+    def clone(self) -> Self:
+        """Return a copy for another environment; it films on its own."""
+        copied: Self = super().clone()
+        copied._recorder = copied._batch = None  # TorchRL's own is a shallow one
+        copied._n_episodes = []
+        return copied
 
     def close(self) -> None:
         """Finish the films."""
@@ -166,6 +174,15 @@ class VideoRecorder(_transforms.Transform):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         # A copy, or one that is sent to another process, films on its own.
         return {**super().__getstate__(), "_recorder": None, "_batch": None, "_n_episodes": []}
+
+
+def _only_key(in_keys: Sequence[NestedKey] | str | None) -> NestedKey:
+    if in_keys is None:
+        return "pixels"
+    keys = [in_keys] if isinstance(in_keys, str) else list(in_keys)
+    if len(keys) != 1:
+        raise SettingError(f"in_keys must name the one key of the pixels, not {in_keys!r}")
+    return keys[0]
 
 
 def _rows(values: Any, n: int) -> Any:
