@@ -191,6 +191,14 @@ def test_export_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "site").exists()
 
 
+def test_the_command_says_how_to_look_at_it(folder: Path, tmp_path: Path) -> None:
+    site = tmp_path / "a site"
+    result = CliRunner().invoke(cli, ["export", str(folder), "--out", str(site)])
+    assert result.exit_code == 0, result.output
+    assert f"python -m http.server --directory '{site}'" in result.output
+    assert (site / "index.html").is_file()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_from_the_command_line(folder: Path, number: signal.Signals) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,6 @@ def export(
     click.echo(f"{done.n_episodes} episodes, {done.size_bytes / 1e6:.1f} MB: {done.path}")
     if not as_zip:
         click.echo(
-            f"Look at it: python -m http.server --directory {done.path} (seeking needs a server "
-            "that knows byte ranges, as web hosts do; a page opened as file:// loads nothing)"
+            f"Look at it: python -m http.server --directory {shlex.quote(str(done.path))} and open "
+            "http://localhost:8000 (a page opened as file:// loads nothing)"
         )
