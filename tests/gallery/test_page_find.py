@@ -283,6 +283,35 @@ def test_a_new_episode_arrives_and_nothing_moves(browser: Browser, tmp_path: Pat
         visit(browser, address, job)
 
 
+def test_rows_stay_while_new_ones_are_on_their_way(browser: Browser, url: str) -> None:
+    # More may arrive before what came last has been answered.
+    script = """async () => {
+      const { Rows } = await import(new URL('js/rows.js', document.baseURI).href);
+      const waiting = [];
+      const list = (question, offset, limit, { signal }) => new Promise((resolve, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('aborted')));
+        waiting.push((id) => resolve({ generation: id, total: 1, rows: [{ id }] }));
+      });
+      const rows = new Rows({ list }), seen = [];
+      const asked = rows.ask(new URLSearchParams());
+      waiting.at(-1)('first');
+      await asked;
+      const overtaken = rows.refresh(), last = rows.refresh();
+      await overtaken;
+      seen.push(rows.at(0)?.id ?? null);
+      waiting.at(-1)('second');
+      await last;
+      seen.push(rows.at(0)?.id ?? null);
+      return seen;
+    }"""
+
+    def job(page: Page) -> list[str | None]:
+        page.goto(url)
+        return list(page.evaluate(script))
+
+    assert visit(browser, url, job) == ["first", "second"]
+
+
 def test_an_empty_folder_says_what_to_do(browser: Browser, tmp_path: Path) -> None:
     with gallery(tmp_path) as address:
 
