@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -140,6 +141,11 @@ def test_other_than_loopback_needs_a_token(tmp_path: Path, host: str) -> None:
         assert server.get("/api/gallery.json").status == 401
         known = {"Authorization": f"Bearer {server.place.token}"}
         assert server.get("/api/gallery.json", known).status == 200
+        elsewhere = urlsplit(server.place.url_elsewhere or "")
+        assert elsewhere.query == urlsplit(server.place.url).query
+        told = {**known, "Host": elsewhere.netloc}
+        assert elsewhere.hostname == socket.gethostname().lower()
+        assert server.get("/api/gallery.json", told).status == 200
         # By address it may be reached from elsewhere, by a name that somebody points here it may not.
         assert server.get("/api/gallery.json", {**known, "Host": "10.1.2.3:80"}).status == 200
         assert server.get("/api/gallery.json", {**known, "Host": "evil.example"}).status == 403

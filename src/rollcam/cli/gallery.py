@@ -58,6 +58,8 @@ def serve(
 
     def ready(place: Place) -> None:
         click.echo(f"Gallery: {place.url}  (Ctrl-C ends it)")
+        if place.url_elsewhere is not None:
+            click.echo(f"From other machines: {place.url_elsewhere}")
         if not no_browser and _has_screen():
             import webbrowser
 
