@@ -120,6 +120,15 @@ def test_it_appears_whole_or_not_at_all(
         export([folder], tmp_path / "none" / "site")
 
 
+def test_what_is_too_much_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollcam.gallery.export.MAX_POINTS", 3)
+    done = export([folder], tmp_path / "site")
+    assert done.n_episodes == 3
+    assert done.problems == ["all but the first 3 of 4 episodes; choose fewer by --filter"]
+
+
 def test_names_that_disks_mix_up(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     names = [
