@@ -14,7 +14,7 @@ from benchmarks.lab.answer import Answer, Figure, Table
 from benchmarks.lab.child import child_main, run_child
 
 LIMIT = 0.97
-N_TURNS = 5
+N_TURNS = 3
 N_STEPS = 16_384
 N_STEPS_EVERY = 8_192
 N_WARM = 2_048

@@ -12,6 +12,7 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -62,11 +63,12 @@ def main() -> None:
         for env_id, render_mode in ENVS:
             finished += film(env_id, render_mode, folder, progress)
     console.print(episode_table(finished, title="What was filmed"))
+    rollcam_command = Path(os.path.relpath(Path(sys.executable).with_name("rollcam")))
     console.print(
-        f"{len(finished)} films in {time.monotonic() - started:.1f} s. They lie in "
-        f"{folder.resolve()}: open the .mp4 files in a browser, and the .meta.json beside each says "
-        f"what it shows.\nNext: rollcam ls {folder} | rollcam check {folder} | "
-        f"rollcam show {folder} {finished[0].name}",
+        f"{len(finished)} films in {time.monotonic() - started:.1f} s. They lie in {folder.resolve()}: "
+        "open the .mp4 files in a browser; the .meta.json beside each says what it shows.\n"
+        f"Watch them in the gallery:  {rollcam_command} serve {folder}\n"
+        f"Or:  {rollcam_command} ls {folder}  |  {rollcam_command} show {folder} {finished[0].name}",
         soft_wrap=True,
         highlight=False,
     )
