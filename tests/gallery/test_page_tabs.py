@@ -9,7 +9,7 @@ from playwright.sync_api import Page
 from tests.browser import Browser
 from tests.gallery.page_rig import LIMIT_S, film, gallery, until, visit
 
-N_TABS = 8
+N_TABS = 7
 # A headless browser takes every tab for seen.
 HIDING = "Object.defineProperty(document, 'hidden', { get: () => window.isAway === true })"
 GO = "isAway => { window.isAway = isAway; document.dispatchEvent(new Event('visibilitychange')) }"
