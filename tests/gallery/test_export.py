@@ -120,6 +120,15 @@ def test_it_appears_whole_or_not_at_all(
         export([folder], tmp_path / "none" / "site")
 
 
+def test_what_is_too_much_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollcam.gallery.export.MAX_POINTS", 3)
+    done = export([folder], tmp_path / "site")
+    assert done.n_episodes == 3
+    assert done.problems == ["all but the first 3 of 4 episodes; choose fewer by --filter"]
+
+
 def test_names_that_disks_mix_up(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     names = [
@@ -189,6 +198,14 @@ def test_export_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     assert "site/api/e/videos!rl-video-episode-1/media.mp4" in names
     assert {name.partition("/")[0] for name in names} == {"site"}
     assert not (tmp_path / "site").exists()
+
+
+def test_the_command_says_how_to_look_at_it(folder: Path, tmp_path: Path) -> None:
+    site = tmp_path / "a site"
+    result = CliRunner().invoke(cli, ["export", str(folder), "--out", str(site)])
+    assert result.exit_code == 0, result.output
+    assert f"python -m http.server --directory '{site}'" in result.output
+    assert (site / "index.html").is_file()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -113,7 +114,22 @@ def test_the_token_opens_once_and_the_cookie_then(locked: Served) -> None:
     assert locked.get("/api/gallery.json", {"Cookie": pair}).status == 200
     assert locked.get("/api/gallery.json", {"Cookie": pair[:-1]}).status == 401
     assert locked.get("/api/gallery.json", {"Cookie": 'a="\\'}).status == 401
+    # Cookies know no ports: those of other servers on this machine come along, however odd.
+    for odd in ('prefs={"a": 1}; ', "b c=d e; ", '"; ', "=; ;; "):
+        assert locked.get("/api/gallery.json", {"Cookie": odd + pair}).status == 200
+    assert TOKEN not in cookie
     assert locked.get("/api/gallery.json", {"Authorization": f"Bearer {TOKEN}"}).status == 200
+
+
+@pytest.mark.parametrize("token", ["abc;def ghi", 'pass"word,12\\x', "a=b&c=d%20+"])
+def test_any_printable_token_opens(tmp_path: Path, token: str) -> None:
+    put(tmp_path, "a")
+    with Served(tmp_path, token=token) as server:
+        address = urlsplit(server.place.url)
+        cookie = server.get(f"{address.path}?{address.query}").headers["set-cookie"]
+        assert cookie.count(";") == 3
+        pair = cookie.partition(";")[0]
+        assert server.get("/api/gallery.json", {"Cookie": pair}).status == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -125,6 +141,11 @@ def test_other_than_loopback_needs_a_token(tmp_path: Path, host: str) -> None:
         assert server.get("/api/gallery.json").status == 401
         known = {"Authorization": f"Bearer {server.place.token}"}
         assert server.get("/api/gallery.json", known).status == 200
+        elsewhere = urlsplit(server.place.url_elsewhere or "")
+        assert elsewhere.query == urlsplit(server.place.url).query
+        told = {**known, "Host": elsewhere.netloc}
+        assert elsewhere.hostname == socket.gethostname().lower()
+        assert server.get("/api/gallery.json", told).status == 200
         # By address it may be reached from elsewhere, by a name that somebody points here it may not.
         assert server.get("/api/gallery.json", {**known, "Host": "10.1.2.3:80"}).status == 200
         assert server.get("/api/gallery.json", {**known, "Host": "evil.example"}).status == 403

@@ -222,6 +222,35 @@ def test_the_grid_has_posters_and_plays(browser: Browser, url: str) -> None:
     visit(browser, url, job)
 
 
+def test_a_text_episode_shows_its_middle_screen_in_the_grid(
+    browser: Browser, tmp_path: Path
+) -> None:
+    film(tmp_path, 1, 2)
+    with rollcam.Recorder(tmp_path, env_id="Text-v0", name_prefix="text") as recorder:
+        recorder.begin()
+        for screen in ("first", "in the \x1b[31mmiddle", "last"):
+            recorder.frame(screen, reward=0.0)
+        recorder.end(terminated=True).result(timeout=30)
+
+    def job(page: Page) -> None:
+        page.goto(f"{address}#/?view=grid&sort=-name")
+        page.locator(".card .still").wait_for()
+        card = page.locator(".card", has_text="text-episode-0")
+        assert card.locator(".tty").inner_text().split("\n")[0].strip() == "in the middle"
+        assert page.locator(".still").count() == 1
+        card.hover()
+        until(page, "() => document.querySelectorAll('.card-film .tty').length === 2")
+        page.mouse.move(5, 5)
+        until(page, "() => document.querySelectorAll('.card-film .tty').length === 1")
+        # The same card shows another episode: the screen goes with its own.
+        page.keyboard.press("w")
+        until(page, "() => document.querySelectorAll('.card .still').length === 1")
+        assert card.locator(".still").count() == 1
+
+    with gallery(tmp_path) as address:
+        visit(browser, address, job)
+
+
 def test_a_new_episode_arrives_and_nothing_moves(browser: Browser, tmp_path: Path) -> None:
     film(tmp_path, 40, 1, size=(32, 32))
 
@@ -252,6 +281,35 @@ def test_a_new_episode_arrives_and_nothing_moves(browser: Browser, tmp_path: Pat
             )
 
         visit(browser, address, job)
+
+
+def test_rows_stay_while_new_ones_are_on_their_way(browser: Browser, url: str) -> None:
+    # More may arrive before what came last has been answered.
+    script = """async () => {
+      const { Rows } = await import(new URL('js/rows.js', document.baseURI).href);
+      const waiting = [];
+      const list = (question, offset, limit, { signal }) => new Promise((resolve, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('aborted')));
+        waiting.push((id) => resolve({ generation: id, total: 1, rows: [{ id }] }));
+      });
+      const rows = new Rows({ list }), seen = [];
+      const asked = rows.ask(new URLSearchParams());
+      waiting.at(-1)('first');
+      await asked;
+      const overtaken = rows.refresh(), last = rows.refresh();
+      await overtaken;
+      seen.push(rows.at(0)?.id ?? null);
+      waiting.at(-1)('second');
+      await last;
+      seen.push(rows.at(0)?.id ?? null);
+      return seen;
+    }"""
+
+    def job(page: Page) -> list[str | None]:
+        page.goto(url)
+        return list(page.evaluate(script))
+
+    assert visit(browser, url, job) == ["first", "second"]
 
 
 def test_an_empty_folder_says_what_to_do(browser: Browser, tmp_path: Path) -> None:

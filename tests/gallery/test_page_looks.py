@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Page
 
 import rollcam
+from tests import barcode
 from tests.browser import Browser
 from tests.gallery.page_rig import film, gallery, settled, until, visit
 
@@ -135,6 +136,39 @@ def test_every_place_can_be_read_and_used(browser: Browser, url: str) -> None:
         assert found["wide"] <= 0, look
         assert found["twice"] == [], look
         assert (found["heading"], found["main"]) == (1, 1), look
+
+
+def test_a_narrow_bar_holds_picks_and_what_is_recorded(browser: Browser, tmp_path: Path) -> None:
+    film(tmp_path, 3, 2, env_id="A-long-name-of-an-environment-v0")
+
+    def job(page: Page) -> dict[str, Any]:
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto(address)
+        page.locator(".live-chip").first.wait_for()
+        for n in range(3):
+            page.locator(".t-row input").nth(n).click()
+        found = {"find": page.evaluate(CHECK)}
+        for button in ("Compare 3", "Put all back", "Keys"):
+            box = page.get_by_role("button", name=button, exact=True).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390
+        strip, badge = page.locator(".live-strip").bounding_box(), page.locator(".badge.live").first
+        assert strip is not None
+        assert strip["width"] >= badge.evaluate("badge => badge.offsetWidth") > 20
+        page.locator(".live-chip").first.click()
+        page.locator(".lane").first.wait_for()
+        found["live"] = page.evaluate(CHECK)
+        return found
+
+    with gallery(tmp_path) as address, rollcam.Recorder(tmp_path, env_id="Growing-v0") as recorder:
+        recorder.begin()
+        for step in range(4):
+            recorder.frame(barcode.draw(step, 64, 48), reward=1.0 if step else None)
+        for place, seen in visit(browser, address, job).items():
+            assert seen["nameless"] == [], place
+            assert seen["faint"] == [], place
+            assert seen["wide"] <= 0, place
 
 
 @pytest.mark.skipif(

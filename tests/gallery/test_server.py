@@ -14,7 +14,7 @@ from rollcam.errors import SettingError, StoreError
 from rollcam.publish.ledger import FILE_NAME, Entry, Ledger, State
 from tests.envs import AnsiEnv, CountingEnv
 from tests.films import film
-from tests.gallery.serving import Served, put
+from tests.gallery.serving import Served, poll, put
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +229,20 @@ def test_answers_are_compressed_and_films_are_not(served: Served) -> None:
         film = served.get("/api/e/filmed!rl-video-episode-0/media.mp4", {**wanted, **more})
         assert film.status in (200, 206)
         assert "content-encoding" not in film.headers
+
+
+def test_a_folder_that_goes_is_told_of(tmp_path: Path) -> None:
+    put(tmp_path / "stays", "a", 1)
+    put(tmp_path / "goes", "b", 2)
+    with Served(tmp_path / "stays", tmp_path / "goes") as server:
+        assert server.json("/api/gallery.json")["notes"] == []
+        (tmp_path / "goes").rename(tmp_path / "elsewhere")
+        told = poll(lambda: server.json("/api/gallery.json")["notes"])
+        assert told == ["goes: the folder is gone, or cannot be read"]
+        assert "a" in [row[2] for row in server.json("/api/list.json")["rows"]]
+        (tmp_path / "elsewhere").rename(tmp_path / "goes")
+        assert poll(lambda: not server.json("/api/gallery.json")["notes"])
+        assert len(server.json("/api/list.json")["rows"]) == 2
 
 
 def test_an_empty_folder_is_no_error(tmp_path: Path) -> None:

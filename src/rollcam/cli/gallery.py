@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ def serve(
 
     def ready(place: Place) -> None:
         click.echo(f"Gallery: {place.url}  (Ctrl-C ends it)")
+        if place.url_elsewhere is not None:
+            click.echo(f"From other machines: {place.url_elsewhere}")
         if not no_browser and _has_screen():
             import webbrowser
 
@@ -103,6 +106,6 @@ def export(
     click.echo(f"{done.n_episodes} episodes, {done.size_bytes / 1e6:.1f} MB: {done.path}")
     if not as_zip:
         click.echo(
-            f"Look at it: python -m http.server --directory {done.path} (seeking needs a server "
-            "that knows byte ranges, as web hosts do; a page opened as file:// loads nothing)"
+            f"Look at it: python -m http.server --directory {shlex.quote(str(done.path))} and open "
+            "http://localhost:8000 (a page opened as file:// loads nothing)"
         )

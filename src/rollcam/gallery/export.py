@@ -103,6 +103,11 @@ class _Site:
         found = self._shelf.table(question, [*stored, *more], MAX_POINTS, 0)
         if not found:
             raise StoreError("no episode is asked for, so there is nothing to export")
+        total = self._shelf.count(question)
+        if total > len(found):
+            self.problems.append(
+                f"all but the first {len(found):,} of {total:,} episodes; choose fewer by --filter"
+            )
         shutil.copytree(STATIC, self._root)
         # What GitHub's pages need to leave names alone that begin with an underscore.
         (self._root / ".nojekyll").touch()

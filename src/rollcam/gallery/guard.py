@@ -7,6 +7,7 @@ page itself may load nothing from elsewhere and run no script that stands inside
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import json
@@ -14,7 +15,6 @@ import re
 import secrets
 import socket
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
@@ -73,6 +73,8 @@ class Guard:
     ) -> None:
         self._app = app
         self._token = token
+        # What the cookie holds: a token may have characters that end a cookie.
+        self._pass = hashlib.sha256((token or "").encode()).hexdigest()
         self._names = {*_LOOPBACK_NAMES, host.lower(), *(name.lower() for name in names)}
         # By a bare address nobody comes by way of a name that somebody else points here.
         self._takes_addresses = not is_loopback(host)
@@ -104,7 +106,7 @@ class Guard:
         if refusal is not None:
             await _answer(guarded, *refusal)
         elif self._token is not None and (place := self._let_in(scope)) is not None:
-            cookie = f"{self._cookie(scope)}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+            cookie = f"{self._cookie(scope)}={self._pass}; Path=/; HttpOnly; SameSite=Strict"
             headers_out = [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
             await _answer(guarded, 303, "", headers_out)
         else:
@@ -144,14 +146,13 @@ class Guard:
     def _has_token(self, scope: Scope, headers: dict[str, str]) -> bool:
         told = [headers.get("authorization", "").removeprefix("Bearer ")]
         told += [value for name, value in _query(scope) if name == "token"]
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(self._cookie(scope))
-        except CookieError:
-            morsel = None
-        if morsel is not None:
-            told.append(morsel.value)
-        wanted = (self._token or "").encode()
-        return any(hmac.compare_digest(each.encode(), wanted) for each in told)
+        # By hand: `http.cookies` gives up at the first odd cookie, and other servers of this machine
+        # set such ones for the same name.
+        cookies = (each.strip() for each in headers.get("cookie", "").split(";"))
+        passes = [
+            each.partition("=")[2] for each in cookies if each.startswith(self._cookie(scope) + "=")
+        ]
+        return _is_among(self._token or "", told) or _is_among(self._pass, passes)
 
     def _let_in(self, scope: Scope) -> str | None:
         """Return where to go on without the token in the address, if it stands there."""
@@ -165,6 +166,10 @@ class Guard:
         # Cookies of one host are shared by its ports: another gallery has its own.
         server = scope.get("server") or ("", 0)
         return f"rollcam-{server[1]}"
+
+
+def _is_among(wanted: str, told: Collection[str]) -> bool:
+    return any(hmac.compare_digest(each.encode(), wanted.encode()) for each in told)
 
 
 def _query(scope: Scope) -> list[tuple[str, str]]:

@@ -40,7 +40,14 @@ class Place:
     @property
     def url(self) -> str:
         """The address to open, the token with it."""
-        host = "localhost" if self.host in _ANYWHERE else self.host
+        return self._at("localhost" if self.host in _ANYWHERE else self.host)
+
+    @property
+    def url_elsewhere(self) -> str | None:
+        """The address to open on other machines, where this one listens for them by every address."""
+        return self._at(socket.gethostname()) if self.host in _ANYWHERE else None
+
+    def _at(self, host: str) -> str:
         name = f"[{host}]" if ":" in host else host
         asked = f"?token={quote(self.token, safe='')}" if self.token else ""
         return f"http://{name}:{self.port}/{asked}"

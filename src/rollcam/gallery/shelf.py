@@ -268,8 +268,9 @@ class Shelf:
         return list(dict.fromkeys(names))
 
     def notes(self) -> list[str]:
-        """Return what the user should know: films recovered, sidecars that cannot be read."""
-        told: list[str] = []
+        """Return what the user should know: folders gone, films recovered, sidecars that cannot be read."""
+        gone = [label for label, generation in self.refresh().items() if generation == -1]
+        told = [f"{label}: the folder is gone, or cannot be read" for label in gone]
         for book in self.books.values():
             found = [*book.notes, *(str(problem) for problem in book.catalog.problems)]
             told += [note.replace(str(book.root), book.label)[:500] for note in found]

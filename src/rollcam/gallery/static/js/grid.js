@@ -6,12 +6,15 @@ import { plain } from "./format.js";
 import { filmOf } from "./player.js";
 import { hrefOf } from "./route.js";
 import { address } from "./source.js";
+import { TextFilm } from "./text_film.js";
 import { VideoFilm } from "./video_film.js";
 import { Windowed } from "./windowed.js";
 
 const CARD_WIDTH = 208;
 const ROW_HEIGHT = 202;
 const HOVER_MS = 120;
+const STILL_MS = 150; // cards that only scroll by fetch nothing
+const MAX_STILL = 512 * 1024; // bytes of a cast that is fetched for one screen
 
 /** The film as the row lets us guess it, which saves a request for each card; null for text. */
 function guessedFilm(row, isStatic) {
@@ -40,6 +43,7 @@ export class Grid {
 
   close() {
     for (const card of [...this.#films.keys()]) this.#stop(card);
+    for (const card of this.window.body.children) this.#dropStill(card);
     this.window.close();
   }
 
@@ -100,6 +104,7 @@ export class Grid {
     card.caption.textContent = row ? captionOf(row) : "";
     card.badge.replaceChildren(...(row && row.status !== "complete" ? [statusBadge(row.status)] : []));
     this.#poster(card, row);
+    this.#still(card, row);
     if (row) card.link.href = hrefOf("watch", row.id, this.state.carried);
     if (row && this.playsAll) this.#play(card);
   }
@@ -114,6 +119,34 @@ export class Grid {
     card.poster.hidden = !src;
     if (src) card.poster.src = src;
     else card.poster.removeAttribute("src");
+  }
+
+  /** The poster of a text episode: its middle screen, drawn here. */
+  #still(card, row) {
+    if (card.still?.id === row?.id) return;
+    this.#dropStill(card);
+    if (row?.codec !== "asciicast" || row.size_bytes > MAX_STILL) return;
+    const still = (card.still = { id: row.id, film: null, timer: setTimeout(() => this.#drawStill(card, still, row), STILL_MS) });
+  }
+
+  async #drawStill(card, still, row) {
+    still.film = new TextFilm({ url: `api/e/${row.id}/media.cast`, fps: 1, nFrames: row.n_frames, label: `Screen of ${row.name}` });
+    try {
+      await still.film.ready;
+    } catch {
+      return; // "text" is what the card says, then
+    }
+    if (card.still !== still) return;
+    still.film.element.classList.add("still");
+    still.film.seek((still.film.nFrames - 1) / 2);
+    card.poster.after(still.film.element);
+  }
+
+  #dropStill(card) {
+    clearTimeout(card.still?.timer);
+    card.still?.film?.element.remove();
+    card.still?.film?.close();
+    card.still = null;
   }
 
   async #play(card) {

@@ -17,6 +17,7 @@ export class Rows extends EventTarget {
     this.total = 0;
     this.error = null;
     this.isKnown = false;
+    this.old = null;
   }
 
   /** Ask another question; what is here belongs to the old one. */
@@ -24,18 +25,19 @@ export class Rows extends EventTarget {
     this.question = question;
     this.more = more;
     this.#forget();
+    this.old = null;
     this.isKnown = false;
     await this.#fetch(0);
   }
 
   /** Ask the same again: there are new episodes. Old rows stay until the new ones are here. */
   async refresh(offset = 0) {
-    const before = this.#pages;
+    // What an earlier refresh waits for may not be here yet: then its old rows are the ones to show.
+    const before = this.#pages.size || !this.old ? this.#pages : this.old;
     this.#forget();
-    this.#pages = new Map();
     this.old = before;
     await this.#fetch(Math.floor(offset / PAGE));
-    this.old = null;
+    if (this.old === before && this.#pages.size) this.old = null;
   }
 
   /** The row at an offset, or null while it is on its way. */

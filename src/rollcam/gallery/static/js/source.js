@@ -87,23 +87,49 @@ class ServerSource {
     return (await getJson("api/live.json")).growing;
   }
 
-  /** Call `on.hello`, `on.change`, `on.growing` as things happen; returns how to stop. */
+  /**
+   * Call `on.hello`, `on.change`, `on.growing` as things happen; returns how to stop.
+   *
+   * Only while the page is seen: a browser opens six connections to one server, for all tabs together,
+   * and a seventh tab would wait for ever. Whoever comes back is told by `hello` where things stand.
+   */
   listen(on) {
-    const events = new EventSource(address("api/events"));
-    for (const name of ["hello", "change", "growing"]) {
-      events.addEventListener(name, (event) => {
-        let told;
-        try {
-          told = JSON.parse(event.data);
-        } catch {
-          return;
-        }
-        on[name]?.(told);
-      });
-    }
-    events.addEventListener("open", () => on.link?.(true));
-    events.addEventListener("error", () => on.link?.(false));
-    addEventListener("pagehide", () => events.close(), { once: true });
-    return () => events.close();
+    let events = null;
+    const open = () => {
+      if (!events && !document.hidden) events = heard(on);
+    };
+    const close = () => {
+      events?.close();
+      events = null;
+    };
+    const look = () => (document.hidden ? close() : open());
+    document.addEventListener("visibilitychange", look);
+    addEventListener("pagehide", close);
+    addEventListener("pageshow", open);
+    open();
+    return () => {
+      document.removeEventListener("visibilitychange", look);
+      removeEventListener("pagehide", close);
+      removeEventListener("pageshow", open);
+      close();
+    };
   }
+}
+
+function heard(on) {
+  const events = new EventSource(address("api/events"));
+  for (const name of ["hello", "change", "growing"]) {
+    events.addEventListener(name, (event) => {
+      let told;
+      try {
+        told = JSON.parse(event.data);
+      } catch {
+        return;
+      }
+      on[name]?.(told);
+    });
+  }
+  events.addEventListener("open", () => on.link?.(true));
+  events.addEventListener("error", () => on.link?.(false));
+  return events;
 }
