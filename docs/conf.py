@@ -20,6 +20,8 @@ myst_heading_anchors = 3
 # Links to files of the repository stay links to files: the pages are read there, too.
 suppress_warnings = ["myst.xref_missing"]
 
+# They live in environments of their own, and their adapters are documented all the same.
+autodoc_mock_imports = ["dm_env", "flatland", "ray", "torchrl"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autoclass_content = "class"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import rollcam
+from rollcam import errors
 from rollcam.encode.probe import probe
 from rollcam.store.files import list_episodes
 from tests import barcode
@@ -78,6 +81,35 @@ def test_what_a_guide_installs_is_an_extra(name: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for given in re.findall(r"(?:rollcam|\.)\[([^\]]*)\]", PAGES[name].read_text(encoding="utf-8")):
         assert set(given.split(",")) <= project["optional-dependencies"].keys(), given
+
+
+def public_names() -> set[str]:
+    """Return what the reference has to hold: the package's names, and what each adapter offers."""
+    named = {f"rollcam.{name}" for name in rollcam.__all__ if name != "__version__"}
+    named -= {f"rollcam.{name}" for name in vars(errors)}  # those have a page of their own
+    for path in (ROOT / "src" / "rollcam" / "integrations").glob("[a-z]*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                named.add(f"rollcam.integrations.{path.stem}.{node.name}")
+    twice = {
+        "rollcam.integrations.gymnasium.RecordVideo",
+        "rollcam.integrations.legacy_gym.VideoRecorder",
+    }
+    return named - twice  # which are names of the package
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    found = set(re.findall(r"auto(?:class|function):: (\S+)", text))
+    assert public_names() <= found
+
+
+def test_what_the_readme_installs_runs_what_it_shows() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (told,) = re.findall(r"From a checkout[^`]*`(pip install [^`]+)`", text)
+    assert "CartPole-v1" in text
+    # Gymnasium alone does not draw it: every film would fail.
+    assert re.search(r"gymnasium\[classic-control|\.\[[^\]]*demo", told)
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
