@@ -39,7 +39,7 @@ def main() -> int:
     """Measure, print, and say by the exit status whether both are as wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few iterations, for a glance")
-    n = 4 if parser.parse_args().quick else 20
+    n = 2 if parser.parse_args().quick else 20
     import ray
 
     # Nine env runners: an algorithm whose runner finds no room waits without end.
