@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 def test_it_films_for_the_callback(mode: str, tmp_path: Path) -> None:
     aside = tmp_path / "aside"
     run = training(
-        tmp_path, runners=1, envs=2, mode=mode, wrapped=False,
+        tmp_path, runners=int(mode == "async"), envs=2, mode=mode, wrapped=False,
         make=lambda: rollcam.RecordVideo(VaryingEnv(), aside, lambda _: True, resume=False),
     )  # fmt: skip
     run.train(2)
