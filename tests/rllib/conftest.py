@@ -15,6 +15,8 @@ if not HAS_RAY:
 # Ray's own traffic with the outside, and its colours, are no part of what is tested.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# One idle process for each logical CPU would be started, and then another one for each env runner.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,6 +47,6 @@ def cluster() -> Iterator[None]:
     """One small Ray for all tests of a file."""
     import ray
 
-    start_ray(num_cpus=8)
+    start_ray(num_cpus=4)
     yield
     ray.shutdown()

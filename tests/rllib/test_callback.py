@@ -16,7 +16,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 import rollcam
 from rollcam.errors import SettingError
 from rollcam.integrations._rllib_settings import filled_in
-from rollcam.integrations.rllib import EpisodeStart, RollcamCallback, wrap_env
+from rollcam.integrations.rllib import UNKNOWN, EpisodeStart, RollcamCallback, wrap_env
 from rollcam.publish.sink import Delivery
 from tests.rllib.rollouts import (
     Broken,
@@ -97,6 +97,17 @@ def test_restarted_runner_films_on_and_the_dead_ones_film_is_recovered(
         if line["pid"] != pid:
             check_film(finished(films)[line["id"]], line)
     assert len(list((tmp_path / "copies").rglob("*.mp4"))) == len(films)
+
+
+def test_what_is_not_known_reads_unknown(cluster: None, tmp_path: Path) -> None:
+    run = training(tmp_path)
+    run.algorithm.env_runner.sample(num_episodes=1)  # not in an iteration of anybody's
+    run.algorithm.stop()
+    [film] = finished(films_of(run.films)).values()
+    for context in (film.context_at_start, film.context_at_end):
+        assert context["iteration"] == UNKNOWN
+        assert context["num_env_steps_sampled_lifetime"] == UNKNOWN
+    assert film.name.startswith("rl-video-unknown-unknown.")
 
 
 def test_keep_is_asked_once_for_the_trial(cluster: None, tmp_path: Path) -> None:

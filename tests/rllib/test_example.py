@@ -198,16 +198,19 @@ def test_the_films_play_in_chromium(trained, browser) -> None:
 
 
 def test_cartpole_films_its_evaluation_only(tmp_path: Path) -> None:
-    """The second configuration; here it joins what lies in its folder."""
+    """The second configuration, filmed because of the flags; here it joins what lies in its folder."""
     recipe, home = a_copy(tmp_path), tmp_path / "home"
     told = yaml.safe_load((recipe / "recording/cartpole.yaml").read_text())
-    told["cartpole-ppo"]["config"]["evaluation_config"]["env_config"]["resume"] = True
-    told["cartpole-ppo"]["config"]["evaluation_num_workers"] = 0  # one process less to wait for
+    config = told["cartpole-ppo"]["config"]
+    films = config.pop("evaluation_config")["env_config"]
+    del films["render"], config["evaluation_interval"]
+    config["env_config"] = {**films, "resume": True}
+    config["num_envs_per_worker"] = 1  # a second one's episode would be cut
     told["cartpole-ppo"]["stop"]["training_iteration"] = 2
     (recipe / "joining.yaml").write_text(yaml.safe_dump(told))
     film_something(recipe / "cartpole", "of-an-older-run")
 
-    done = run(["train.py", "-f", "joining.yaml"], recipe, home)
+    done = run(["train.py", "-f", "joining.yaml", "--eval", "--record"], recipe, home)
 
     assert done.returncode == 0, done.stderr[-5000:]
     films = {episode.name: episode for episode in rollcam.Catalog(recipe / "cartpole")}

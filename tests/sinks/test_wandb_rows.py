@@ -81,6 +81,29 @@ def test_a_trainer_that_names_its_steps_and_logs_twice_at_each(tmp_path: Path) -
     assert told["target"] == "-/p/r"
 
 
+def test_a_row_of_its_own_for_each_film_between_two_rows_of_the_trainer(tmp_path: Path) -> None:
+    films = make_films(tmp_path, 6)
+    run_script(
+        """
+        run = wandb.init(project="p", id="r")
+        run.log({"loss": 0})
+        sink = WandbSink(run, commits=True)
+        for film in films:  # and the trainer says nothing meanwhile
+            sink.publish(film)
+        run.log({"loss": 1})
+        run.finish()
+        """,
+        tmp_path,
+    )
+    check_films(films)
+    assert trainer_rows("loss") == [(0,), (1,)]
+    assert [row.get("rollcam/episode_id") for row in rows_on_disk()] == [
+        None,
+        *(film.episode.episode_id for film in films),
+        None,
+    ]
+
+
 def test_a_trainer_that_lets_wandb_count(tmp_path: Path) -> None:
     films = make_films(tmp_path, 5)
     run_script(

@@ -156,27 +156,39 @@ class Driver:
                 logger.warning("filming: %s", error)
 
     def _wrap(self, algorithm: Any) -> None:
-        step, cleanup = type(algorithm).step, type(algorithm).cleanup
-        reference = self._algorithm
+        step, cleanup = self._unbound(algorithm, "step"), self._unbound(algorithm, "cleanup")
 
         @functools.wraps(step)
         def step_with_films(*args: Any, **kwargs: Any) -> Any:
             self._is_stepping = True
             self.safely(self.before_step)
             try:
-                return step(reference(), *args, **kwargs)
+                return step(*args, **kwargs)
             finally:
                 self._is_stepping = False
 
         @functools.wraps(cleanup)
         def cleanup_with_films(*args: Any, **kwargs: Any) -> Any:
             try:
-                return cleanup(reference(), *args, **kwargs)
+                return cleanup(*args, **kwargs)
             finally:
                 self.safely(self.close)
 
         algorithm.step = step_with_films
         algorithm.cleanup = cleanup_with_films
+
+    def _unbound(self, algorithm: Any, name: str) -> Callable[..., Any]:
+        """Return a method that does not keep the algorithm alive; another driver's, if one was here."""
+        method: Callable[..., Any] | None = vars(algorithm).get(name)
+        if method is not None:
+            return method
+        own, reference = getattr(type(algorithm), name), self._algorithm
+
+        @functools.wraps(own)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return own(reference(), *args, **kwargs)
+
+        return call
 
     def _state(self, algorithm: Any) -> dict[str, Any]:
         """Return where the training stands, as far as it is known."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import gymnasium as gym
+from gymnasium.core import ActType, ObsType
 
 from rollcam.capture.rates import file_fps, input_fps
+from rollcam.capture.triggers import Trigger
 from rollcam.episode import Mode, scalars_of
-from rollcam.errors import RenderModeError
+from rollcam.errors import RenderModeError, UsageError
 from rollcam.integrations._rllib_settings import Ending, FilmSettings, Order
 from rollcam.recorder import Recorder
 
@@ -22,24 +24,26 @@ FINISHED, ABANDONED, INTERRUPTED = "finished", "abandoned", "interrupted"
 """Outcomes of an episode: it ended; RLlib began another one before; it was closed before."""
 
 
-class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Films an environment's episodes, when `RollcamCallback` in its env runner asks for it.
+class Directed(gym.Wrapper[ObsType, ActType, ObsType, ActType], Generic[ObsType, ActType]):
+    """A wrapper that `RollcamCallback` in the env runner can tell to film.
 
-    Until then, and between films, it does nothing but pass calls on. It may stand around a
+    Until it is told, and between films, it does nothing but pass calls on. It may stand around a
     `MultiAgentEnv`, too, and in another process than the env runner. No error of the filming leaves
     it: `rollcam_hear` returns them.
-
-    Args:
-        env: Environment with a `render_mode` of `rgb_array`, `ansi`, or a list of these. A method
-            `rollcam_info()` of it returns, at the end of an episode, scalars for the sidecar.
     """
 
     rollcam_index: int | None = None
     """Its number in the vector environment; set from outside."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        self._crew: _Crew | None = None
+    rollcam_own_trigger: Trigger | None = None
+    """Called with the number of an episode when the callback has no trigger; `True` films it."""
+
+    _crew: _Crew | None = None
+
+    @property
+    def rollcam_has_trigger(self) -> bool:
+        """Whether an `episode_trigger` was given with the environment, in an env creator."""
+        return any(env.rollcam_own_trigger is not None for env in self._directed())
 
     def rollcam_hear(self, index: int | None, message: bytes) -> list[str] | None:
         """Do what the env runner says.
@@ -57,12 +61,15 @@ class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
         try:
             verb, value = pickle.loads(message)
             if verb == "settings":
-                self._crew = self._crew or _Crew(self.env, value)
-            elif self._crew is not None:
+                self._take_on(value)
+            elif self._crew is not None and not (verb == "begin" and self._declines(value)):
                 self._crew.do(verb, value)
             return self._take_problems()
         except Exception as error:  # noqa: BLE001 - an error here would cost RLlib the env runner
             return [*self._take_problems(), f"{type(error).__name__}: {error}"]
+
+    def rollcam_stand_down(self) -> None:
+        """Film no more by oneself: a callback directs from now on."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -93,11 +100,52 @@ class FilmedEnv(gym.Wrapper[Any, Any, Any, Any]):
         finally:
             super().close()
 
+    def _take_on(self, settings: FilmSettings) -> None:
+        """Film for a callback; who films by himself, here or further in, leaves it to this wrapper."""
+        if self._crew is not None:
+            if settings != self._crew.settings:
+                raise UsageError(
+                    "another RollcamCallback films this environment already; give one callback, or "
+                    'one with film="train" and one with film="eval" and env runners of its own'
+                )
+            return
+        self._crew = _Crew(self.env, settings)
+        for env in self._directed():
+            env.rollcam_stand_down()
+
+    def _declines(self, order: Order) -> bool:
+        """Say whether an order that leaves it to the environment's own trigger is not followed."""
+        if not order.is_optional:
+            return False
+        triggers = [env.rollcam_own_trigger for env in self._directed()]
+        return not any(trigger and trigger(order.episode_index) for trigger in triggers)
+
+    def _directed(self) -> Iterator[Directed[Any, Any]]:
+        """Yield this wrapper and those of its kind that stand further in."""
+        env: Any = self
+        while isinstance(env, gym.Wrapper):
+            if isinstance(env, Directed):
+                yield env
+            env = env.env
+
     def _take_problems(self) -> list[str]:
         if self._crew is None:
             return []
         problems, self._crew.problems = self._crew.problems, []
         return problems
+
+
+class FilmedEnv(Directed[Any, Any]):
+    """Films an environment's episodes, when `RollcamCallback` in its env runner asks for it.
+
+    Until then, and between films, it does nothing but pass calls on. It may stand around a
+    `MultiAgentEnv`, too, and in another process than the env runner. No error of the filming leaves
+    it.
+
+    Args:
+        env: Environment with a `render_mode` of `rgb_array`, `ansi`, or a list of these. A method
+            `rollcam_info()` of it returns, at the end of an episode, scalars for the sidecar.
+    """
 
 
 @dataclass(slots=True)
@@ -120,7 +168,7 @@ class _Crew:
         self.problems: list[str] = []
         self.seed: int | None = None
         self._env = env
-        self._settings = settings
+        self.settings = settings
         self._recorders: dict[tuple[str, Mode], Recorder] = {}
         self._scene: _Scene | None = None
         self._info: dict[str, Any] = {}
@@ -216,7 +264,7 @@ class _Crew:
         key = (order.run_id, order.mode)
         recorder = self._recorders.get(key)
         if recorder is None:
-            settings, metadata = self._settings, self._env.metadata
+            settings, metadata = self.settings, self._env.metadata
             fps = input_fps(settings.fps, metadata)
             spec = self._env.spec
             recorder = self._recorders[key] = Recorder(

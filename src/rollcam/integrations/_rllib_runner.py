@@ -15,7 +15,7 @@ import gymnasium as gym
 
 from rollcam.episode import Mode
 from rollcam.errors import UsageError
-from rollcam.integrations._rllib_env import FilmedEnv
+from rollcam.integrations._rllib_env import Directed, FilmedEnv
 from rollcam.integrations._rllib_settings import (
     UNKNOWN,
     Ending,
@@ -24,6 +24,7 @@ from rollcam.integrations._rllib_settings import (
     Film,
     FilmSettings,
     Order,
+    default_trigger,
 )
 
 logger = logging.getLogger("rollcam")
@@ -64,7 +65,10 @@ class Runner:
         if not self._is_to_film(env_runner):
             return
         reach = Reach(env)
-        self._note(reach.tell(None, "settings", self._settings))
+        if problems := reach.tell(None, "settings", self._settings):
+            self._n_failed += 1
+            self._note(problems)
+            return
         self._reach = reach
         _registry(env_runner).setdefault(self._session, _Entry()).runner = self
 
@@ -84,7 +88,8 @@ class Runner:
             mode, env_runner.worker_index, index, n,
             context["iteration"], context["num_env_steps_sampled_lifetime"],
         )  # fmt: skip
-        if not self._trigger(start):
+        asks_there = self._trigger is default_trigger and self._reach.has_triggers
+        if not asks_there and not self._trigger(start):
             return
         order = Order(
             run_id=entry.run_id or self._session,
@@ -96,6 +101,7 @@ class Runner:
             context=context,
             metadata={**entry.metadata, "runner_episode": number},
             facts={"episode_id": episode.id_},
+            is_optional=asks_there,
         )
         problems = self._reach.tell(index, "begin", order)
         if problems:
@@ -197,12 +203,15 @@ class Reach:
 
     def __init__(self, env: Any) -> None:
         self._vector = env
-        self._films: list[FilmedEnv] | None = None
+        self._films: list[Directed[Any, Any]] | None = None
+        self.has_triggers = False
+        """Whether an environment has an `episode_trigger` of its own, in a `rollcam.RecordVideo`."""
         envs = getattr(env, "envs", None)
         if envs is not None:
             self._films = [_film_of(envs, i) for i in range(len(envs))]
             for i, film in enumerate(self._films):
                 film.rollcam_index = i
+            self.has_triggers = any(film.rollcam_has_trigger for film in self._films)
             return
         try:
             env.call("rollcam_index")
@@ -210,9 +219,10 @@ class Reach:
             raise UsageError(
                 "these sub-environments run in processes of their own and cannot be filmed from "
                 'here: use .environment(rollcam.integrations.rllib.wrap_env("EnvId")), or put '
-                "FilmedEnv around the environment in your env_creator"
+                "FilmedEnv or rollcam.RecordVideo around the environment in your env_creator"
             ) from error
         env.set_attr("rollcam_index", list(range(env.num_envs)))
+        self.has_triggers = any(env.call("rollcam_has_trigger"))
 
     def tell(self, index: int | None, verb: str, value: Any) -> list[str]:
         """Tell one environment, or with `None` all; return what went wrong, in words."""
@@ -255,11 +265,11 @@ def _registry(env_runner: Any) -> dict[str, _Entry]:
     return found
 
 
-def _film_of(envs: list[Any], i: int) -> FilmedEnv:
-    """Return the `FilmedEnv` around or inside the i-th environment; put one there, if none is."""
+def _film_of(envs: list[Any], i: int) -> Directed[Any, Any]:
+    """Return the wrapper around or inside the i-th environment that films; if none is, put one there."""
     env = envs[i]
     while isinstance(env, gym.Wrapper):
-        if isinstance(env, FilmedEnv):
+        if isinstance(env, Directed):
             return env
         env = env.env
     envs[i] = film = FilmedEnv(envs[i])

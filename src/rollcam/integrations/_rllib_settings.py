@@ -84,6 +84,8 @@ class Order:
     context: Mapping[str, Any]
     metadata: Mapping[str, Any]
     facts: Mapping[str, Any]
+    is_optional: bool = False
+    """Whether it only counts where the environment's own `episode_trigger` wants the film."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any, Generic, SupportsFloat
+from typing import Any, SupportsFloat
 
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
@@ -30,12 +30,10 @@ require("gymnasium.core", extra="gymnasium")
 import gymnasium as gym  # noqa: E402 - only after `require` said what to install
 from gymnasium.core import ActType, ObsType, RenderFrame  # noqa: E402
 
+from rollcam.integrations._rllib_env import Directed  # noqa: E402
 
-class RecordVideo(
-    gym.Wrapper[ObsType, ActType, ObsType, ActType],
-    Generic[ObsType, ActType],
-    gym.utils.RecordConstructorArgs,
-):
+
+class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
     """Films episodes of an environment into files that every browser plays.
 
     Arguments, names of files and attributes are Gymnasium's; only the import changes. Beyond it:
@@ -45,6 +43,10 @@ class RecordVideo(
     `video_length` alone, everything is filmed, in pieces of that length.
 
     A film ends where Gymnasium's does: at the next `reset`, at `close`, or by its length.
+
+    In RLlib's `env_creator`, with `RollcamCallback`: the callback has the films made, into its folder
+    and by its settings, whole episodes with the training's state at both ends. `episode_trigger`
+    counts where the callback has no trigger.
 
     Args:
         env: Environment with a `render_mode` of `rgb_array`, `ansi`, or a list of these.
@@ -135,9 +137,12 @@ class RecordVideo(
             run_id=run_id,
         )
         gym.Wrapper.__init__(self, env)
+        _check_agents(env)
         _check_render_mode(env)
         _check_triggers(episode_trigger, step_trigger, video_length)
         has_trigger = episode_trigger is not None or step_trigger is not None
+        self.rollcam_own_trigger = episode_trigger
+        self._is_directed = False
         self._in_pieces = video_length > 0 and not has_trigger
         if not has_trigger and not self._in_pieces:
             episode_trigger = capped_cubic
@@ -199,6 +204,8 @@ class RecordVideo(
         """Reset the environment; end the film of the last episode, and perhaps begin one."""
         obs, info = super().reset(seed=seed, options=options)
         self.episode_id += 1
+        if self._is_directed:
+            return obs, info
         self._seed = seed
         if self.recording and self.video_length == math.inf:
             self._stop()
@@ -213,6 +220,8 @@ class RecordVideo(
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment, and film what it shows afterwards."""
+        if self._is_directed:
+            return super().step(action)
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.step_id += 1
         if self.step_trigger and self.step_trigger(self.step_id):
@@ -245,12 +254,25 @@ class RecordVideo(
 
     def stop_recording(self) -> None:
         """End the open film, and wait until its file is there."""
+        if self._is_directed:
+            return
         assert self.recording, "stop_recording was called, but no recording was started"
         self._stop()
         if self._recorder is not None:
             self._recorder.flush()
 
+    def rollcam_stand_down(self) -> None:
+        """Film no more by oneself: RLlib's `RollcamCallback` directs from now on."""
+        self._is_directed = True
+        if self.recording:
+            self._stop()
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.close()
+
     def _start(self, video_name: str | None) -> None:
+        if self._is_directed:
+            return
         if self.recording:
             self._stop()
         recorder = self._recorder or self._reopened()
@@ -330,6 +352,17 @@ def _check_render_mode(env: gym.Env[Any, Any]) -> None:
         raise RenderModeError(
             f"render_mode={mode!r} gives nothing that can be filmed; make the environment with "
             f'render_mode="rgb_array" (or "ansi" for text). It offers {offered}'
+        )
+
+
+def _check_agents(env: gym.Env[Any, Any]) -> None:
+    # By name: RLlib takes seconds to import, and nobody else has one.
+    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(env.unwrapped).__mro__]
+    if any(kind.startswith("ray.rllib.") and kind.endswith(".MultiAgentEnv") for kind in kinds):
+        raise SettingError(
+            f"{type(env.unwrapped).__name__} has many agents, and RecordVideo films environments of "
+            f"one; put rollcam.integrations.rllib.FilmedEnv around it, and give RollcamCallback to "
+            f"config.callbacks()"
         )
 
 
