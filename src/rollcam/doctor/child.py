@@ -59,7 +59,8 @@ def run(check: str, arguments: Any, *, limit: Limit, env: Mapping[str, str]) -> 
     with tempfile.TemporaryDirectory(prefix="rollcam-doctor-", ignore_cleanup_errors=True) as own:
         answer, printed = Path(own, "answer.json"), Path(own, "printed.txt")
         # -P: a file of the user's must not stand for a package; `render` adds the folder for envs.
-        command = [sys.executable, "-P", "-m", "rollcam.doctor.inside", str(answer), check]
+        # -u: what was printed before a crash is there, and in the order in which it was.
+        command = [sys.executable, "-P", "-u", "-m", "rollcam.doctor.inside", str(answer), check]
         with printed.open("wb") as sink:  # no pipe: a grandchild could hold it open for ever
             process = subprocess.Popen(
                 [*command, json.dumps(arguments)],
