@@ -15,7 +15,7 @@ from benchmarks.lab.answer import Answer, Table
 from benchmarks.lab.child import ROOT, child_main, run_child
 
 FPS = 50
-MINUTES = (1, 5, 20)
+MINUTES = (1, 5)
 N_TURNS = 3
 
 HOW = """\
