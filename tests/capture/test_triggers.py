@@ -15,7 +15,8 @@ from rollcam.errors import SettingError
 
 
 def test_capped_cubic_is_gymnasiums():
-    theirs = pytest.importorskip("gymnasium.utils.save_video").capped_cubic_video_schedule
+    from gymnasium.utils.save_video import capped_cubic_video_schedule as theirs
+
     ours = [index for index in range(20_001) if capped_cubic(index)]
     assert ours == [index for index in range(20_001) if theirs(index)]
     assert ours[:6] == [0, 1, 8, 27, 64, 125]
@@ -76,7 +77,7 @@ def test_a_copy_of_on_demand_is_the_same_handle(copied: Any):
 
 
 def test_on_demand_in_a_wrapper_that_gymnasium_copies():
-    gymnasium = pytest.importorskip("gymnasium")
+    import gymnasium
 
     class Wrapper(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         def __init__(self, env: Any, trigger: Any) -> None:

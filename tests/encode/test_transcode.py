@@ -529,8 +529,9 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on the size of files")
 @pytest.mark.parametrize("make", [mpeg4, untagged])
 def test_a_full_disk(tmp_path: Path, make: Callable[..., Path]) -> None:
-    resource = pytest.importorskip("resource")
-    signal = pytest.importorskip("signal")
+    import resource
+    import signal
+
     source = make(tmp_path / "a.mp4", 60)
     before = source.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -590,7 +591,6 @@ def test_damaged_films_raise_nothing_but_our_errors(tmp_path: Path, seed: int) -
 
 
 def test_a_text_recording_is_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("PIL")
     source = tmp_path / "lake.cast"
     source.write_text(
         '{"version": 2, "width": 12, "height": 4}\n[0.0, "o", "SFFF"]\n[0.5, "o", "FHFH"]\n'

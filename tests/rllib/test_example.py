@@ -12,12 +12,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
-pytest.importorskip("flatland")
-pytest.importorskip("wandb")
-
 import numpy as np
+import pytest
 import yaml
 
 import rollcam

@@ -11,10 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("flatland")
-pytest.importorskip("ray.rllib")
-
 from flatland.envs.rail_env_policies import ShortestPathPolicy
 from flatland.envs.step_utils.states import TrainState
 

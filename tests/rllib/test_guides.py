@@ -8,10 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("flatland")
-
 import yaml
 
 import rollcam

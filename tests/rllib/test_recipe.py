@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("ray.rllib")
-
 import yaml
 from ray.rllib.algorithms.ppo import PPOConfig
 

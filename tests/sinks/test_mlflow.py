@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("mlflow")
-
 from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.mlflow import RUN_TAG, MlflowSink, without_secrets

@@ -13,8 +13,6 @@ from urllib.parse import quote
 
 import pytest
 
-pytest.importorskip("tensorboard")
-
 from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.tensorboard import TensorBoardSink

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tensorboard")
-
 from rollcam.errors import SinkError
 from rollcam.sinks.tensorboard import TensorBoardSink
 from tests.sinks.deliveries import record

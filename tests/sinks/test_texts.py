@@ -33,7 +33,6 @@ def with_text(delivery: Delivery, folder: Path) -> Delivery:
 
 
 def test_in_a_tensorboard_log_directory(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     (film,) = record(tmp_path / "films", 1)
     sink = TensorBoardSink(tmp_path / "run", preview=False)
     place = Path(sink.publish(with_text(film, tmp_path)))
@@ -45,7 +44,6 @@ def test_in_a_tensorboard_log_directory(tmp_path: Path) -> None:
 
 
 def test_in_an_offline_wandb_run(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
     make_films(tmp_path, 2)
     (tmp_path / "text.cast").write_bytes(TEXT)
     run_script(PUBLISH + "    sink.close()\n", tmp_path)
@@ -65,7 +63,6 @@ def test_in_an_offline_wandb_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lost", ["", "casts/"])
 def test_in_an_online_wandb_run(tmp_path: Path, lost: str) -> None:
-    pytest.importorskip("wandb")
     films = make_films(tmp_path, 1)
     (tmp_path / "text.cast").write_bytes(TEXT)
     confirm = "    all_stored(sink, texts)\n    sink.close()\n"

@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("trackio")
-
 from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.trackio import TrackioSink

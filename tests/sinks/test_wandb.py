@@ -15,6 +15,8 @@ import pytest
 
 from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Sink
+from rollcam.sinks.wandb import WandbSink
+from rollcam.sinks.wandb_row import TrainerLog, row_facts
 from tests.sinks.wandb_scripts import (
     ROOT,
     logs_on_disk,
@@ -25,11 +27,6 @@ from tests.sinks.wandb_scripts import (
     started,
     videos_on_disk,
 )
-
-pytest.importorskip("wandb")
-
-from rollcam.sinks.wandb import WandbSink
-from rollcam.sinks.wandb_row import TrainerLog, row_facts
 
 QUICK = {"WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1"}
 """The log reaches the disk after 1 s instead of 15."""

@@ -12,8 +12,6 @@ import pytest
 from rollcam.encode.probe import probe
 from tests.sinks.wandb_scripts import ROOT, videos_on_disk
 
-pytest.importorskip("wandb")
-
 
 @pytest.mark.parametrize("arguments", [[], ["--wrapper"]], ids=["by hand", "by the wrapper"])
 def test_its_three_films_are_in_the_run_and_play(tmp_path: Path, arguments: list[str]) -> None:

@@ -21,8 +21,6 @@ from rollcam.publish.sink import Delivery
 from tests.sinks.wandb_scripts import make_films, poll, run_script, started
 from tests.sinks.wandb_server import Run, WandbServer
 
-pytest.importorskip("wandb")
-
 QUICK = {
     "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1",
     "WANDB__FILE_TRANSFER_RETRY_MAX": "1",

@@ -23,8 +23,6 @@ from tests.sinks.wandb_scripts import (
     videos_on_disk,
 )
 
-pytest.importorskip("wandb")
-
 
 def check_films(films: list[Delivery]) -> None:
     """Each film is there once: its row with its facts at its own step, and its bytes in the folder."""
@@ -248,7 +246,6 @@ def test_a_script_that_never_logs_loses_no_film(tmp_path: Path) -> None:
 
 
 def test_tensorboards_rows_and_the_films_keep_out_of_each_others_way(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     films = make_films(tmp_path, 6)
     run_script(
         """

@@ -15,8 +15,6 @@ from tests.encode.bad_films import film, mpeg4
 from tests.sinks.wandb_scripts import ROOT, run_script
 from tests.sinks.wandb_server import WandbServer
 
-pytest.importorskip("wandb")
-
 
 @pytest.fixture
 def server() -> Iterator[WandbServer]:
