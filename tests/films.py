@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ def name_of(episode: int) -> str:
 def undisturbed(length: int, n_episodes: int) -> list[list[tuple[float, float, bool]]]:
     """What the loop sees of a `CountingEnv` when nothing disturbs it."""
     return [[(float(k), float(k), k == length) for k in range(length + 1)]] * n_episodes
+
+
+def said_by_rollcam(warned: Sequence[warnings.WarningMessage]) -> list[str]:
+    """Rollcam's own: others speak too (jax warns of each fork, once a test before has loaded it)."""
+    return [str(one.message) for one in warned if issubclass(one.category, rollcam.RollcamWarning)]
 
 
 def film(
