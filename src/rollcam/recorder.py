@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing.util
 import os
 import socket
@@ -17,7 +18,7 @@ from rollcam._batch import Batch, make_batch
 from rollcam._camera import Camera, Settings, with_index
 from rollcam._checks import check_callable, check_choice, check_count, check_type
 from rollcam._context import ContextSource
-from rollcam._engine import Engine, logger
+from rollcam._engine import Engine
 from rollcam._report import Reporter
 from rollcam._retention import Retention
 from rollcam.capture.keep import KeepPolicy
@@ -49,6 +50,8 @@ from rollcam.store.names import HIDDEN
 if TYPE_CHECKING:
     from rollcam._outgoing import Publication
     from rollcam.publish.sink import Sink
+
+logger = logging.getLogger("rollcam")
 
 QUEUE_BYTES = 64 * 2**20
 """Default bound of the frames that wait for the encoder, in bytes."""

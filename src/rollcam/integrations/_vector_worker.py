@@ -8,6 +8,7 @@ have mapped into their memory: telling them costs no message, however often they
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import tempfile
 import warnings
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollcam._context import Board
-from rollcam._engine import logger
 from rollcam.episode import Context, Scalar, scalars_of
 from rollcam.errors import RecordingFailedWarning, RollcamWarning, SettingError
 from rollcam.integrations._vector_films import EnvFilms, Plan
@@ -26,6 +26,8 @@ from rollcam.recorder import CLOSE_S, Recorder
 if TYPE_CHECKING:
     from rollcam.integrations._vector_children import Children
     from rollcam.integrations._vector_layouts import VectorStep
+
+logger = logging.getLogger("rollcam")
 
 TERMINATE_S = 5.0
 """How long the films of children that are to be terminated may take to be finished, in seconds."""
