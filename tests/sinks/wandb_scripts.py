@@ -17,7 +17,7 @@ from typing import Any
 import rollcam
 from rollcam.publish.sink import Delivery
 from rollcam.sinks.wandb_log import TransactionLog, VideoRow, videos_of
-from rollcam.store import catalog
+from rollcam.store import files
 from tests.envs import CountingEnv
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def make_films(folder: Path, n: int = 3) -> list[Delivery]:
 
 def deliveries(folder: Path) -> list[Delivery]:
     """Return the films of a folder as the publisher hands them over, in order."""
-    episodes = sorted(catalog.list_episodes(folder).episodes, key=lambda e: e.episode_index or 0)
+    episodes = sorted(files.list_episodes(folder).episodes, key=lambda e: e.episode_index or 0)
     found = []
     for episode in episodes:
         assert episode.media_path is not None
