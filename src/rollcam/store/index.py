@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from rollcam.episode import Episode
 from rollcam.errors import SidecarError, StoreError
 from rollcam.store import columns, sidecar
 from rollcam.store.columns import COLUMNS, Query
@@ -80,7 +79,7 @@ class Index:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root, self._prefix = root, os.path.join(root, "")
         self._lock, self._pid = threading.RLock(), os.getpid()
         self._file = IndexFile()
         self._in_memory = False
@@ -147,14 +146,14 @@ class Index:
 
     def shown(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
         """Return where sidecars lie and columns of them as they stand here, by row number."""
-        found = self._told(["e.id", "e.path", *map(columns.shown, names)], ids)
+        found = self._look_up(["e.id", "e.path", *map(columns.shown, names)], ids)
         return {n: (_row(path, None, 0).path, *told) for n, path, *told in found}
 
     def values(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
         """Return columns alone, by row number."""
-        return {row[0]: row[1:] for row in self._told(["e.id", *map(columns.shown, names)], ids)}
+        return {row[0]: row[1:] for row in self._look_up(["e.id", *map(columns.shown, names)], ids)}
 
-    def _told(self, sqls: Sequence[str], ids: Sequence[int]) -> list[Any]:
+    def _look_up(self, sqls: Sequence[str], ids: Sequence[int]) -> list[Any]:
         told = ", ".join(sqls)
         sql = f"SELECT {told} FROM episode e{_joined(told)} WHERE "
         if len(ids) > _MAX_CHOSEN:
@@ -313,18 +312,27 @@ class Index:
 
     def _read(self, path: str) -> _Read | str:
         """Read a sidecar; return its path where there is none."""
-        where = self._root / path
+        where = self._prefix + path
         stamp, crc = None, 0
         try:
             status, data = sidecar.load(where)
             stamp, crc = (stamp_of(status) if is_settled(status) else None), zlib.crc32(data)
-            return _Read(path, stamp, crc, None, sidecar.from_json(data, where=where))
+            return self._told(path, stamp, crc, sidecar.fields_from_json(data, where=where))
         except SidecarError as error:
-            return _Read(path, stamp, crc, str(error), None)
+            return _Read(path, stamp, crc, str(error))
         except OSError as error:
             if not os.path.lexists(where):  # a link that leads nowhere is a problem, and no gap
                 return path
-            return _Read(path, None, 0, f"{where} cannot be read: {error}", None)
+            return _Read(path, None, 0, f"{where} cannot be read: {error}")
+
+    def _told(self, path: str, stamp: int | None, crc: int, known: dict[str, Any]) -> _Read:
+        # At once: hundreds of sidecars, held until they are written, keep the garbage collector busy.
+        fields = {**sidecar.DEFAULTS, **known}
+        facts, shape = columns.facts_of(fields), columns.shape_of(fields)
+        values = columns.values_of(fields)
+        words = (columns.facts_text(facts), columns.search_text(fields))
+        keys = () if shape in self._shapes else columns.keys_of(facts)
+        return _Read(path, stamp, crc, None, values, words, shape, keys)
 
     def _write(self, db: sqlite3.Connection, rows: list[_Read], removed: list[str]) -> None:
         if not rows and not removed:
@@ -367,36 +375,29 @@ class Index:
         """Note the dotted names for the menus; most episodes bring the same ones."""
         new: set[str] = set()
         for row in rows:
-            if row.episode is None:
-                continue
-            shape = columns.shape_of(row.episode)
-            if shape not in self._shapes:
+            if row.keys and row.shape not in self._shapes:
                 if len(self._shapes) > _MAX_SHAPES:
                     self._shapes.clear()
-                self._shapes.add(shape)
-                new.update(columns.keys_of(columns.facts_of(row.episode)))
+                self._shapes.add(row.shape)
+                new.update(row.keys)
         db.executemany("INSERT OR IGNORE INTO key VALUES (?)", [(name,) for name in new])
 
 
 @dataclass(slots=True)
 class _Read:
-    """A sidecar as it was read."""
+    """A sidecar as it was read, in the index's terms."""
 
     path: str
     stamp: int | None
     crc: int
     problem: str | None
-    episode: Episode | None
+    columns: tuple[Any, ...] = _NOTHING
+    words: tuple[str, str] = ("{}", "")
+    shape: Any = None
+    keys: tuple[str, ...] = ()
 
     def values(self, generation: int) -> tuple[Any, ...]:
-        facts = _NOTHING if self.episode is None else columns.values_of(self.episode)
-        return (self.stored_path, self.stamp, self.crc, generation, self.problem, *facts)
-
-    def words(self) -> tuple[str, str]:
-        if self.episode is None:
-            return "{}", ""
-        facts = columns.facts_text(columns.facts_of(self.episode))
-        return facts, columns.search_text(self.episode)
+        return (self.stored_path, self.stamp, self.crc, generation, self.problem, *self.columns)
 
     @property
     def stored_path(self) -> bytes:
@@ -413,14 +414,14 @@ def _insert(
     (last,) = db.execute("SELECT COALESCE(MAX(id), 0) FROM episode").fetchone()
     numbered = list(enumerate(rows, last + 1))
     db.executemany(_INSERT, ([n, *storable(row.values(generation))] for n, row in numbered))
-    words = ([n, *storable(row.words())] for n, row in numbered)
+    words = ([n, *storable(row.words)] for n, row in numbered)
     db.executemany("INSERT INTO words VALUES (?, ?, ?)", words)
 
 
 def _merge(db: sqlite3.Connection, rows: list[_Read], generation: int, storable: _Storable) -> None:
     """Put in sidecars, over those that are there."""
     db.executemany(_UPSERT, (storable(row.values(generation)) for row in rows))
-    db.executemany(_MERGE_WORDS, ([*storable(row.words()), row.stored_path] for row in rows))
+    db.executemany(_MERGE_WORDS, ([*storable(row.words), row.stored_path] for row in rows))
 
 
 def _state(db: sqlite3.Connection) -> tuple[int, int]:
