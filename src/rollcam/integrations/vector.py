@@ -221,19 +221,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         self.has_autoreset = False
         self.step_id = -1
         self.episode_id = -1
-        plan = Plan(
-            prefix=name_prefix,
-            is_named_by_env=not is_tiled,
-            has_template=name is not None,
-            episode_trigger=per_env(
-                self.episode_trigger, "episode_trigger", takes_index=not is_tiled
-            ),
-            step_trigger=per_env(step_trigger, "step_trigger", takes_index=not is_tiled),
-            video_length=self.video_length,
-            in_pieces=in_pieces,
-            ends_when_done=not is_tiled,
-            gc_trigger=gc_trigger,
-        )
+        plan = self._plan(is_tiled=is_tiled, in_pieces=in_pieces, has_template=name is not None)
         given = {
             **settings,
             "folder": self.video_folder,
@@ -248,6 +236,22 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             self._recorder, self._filming = film_in_parent(
                 env, given, plan, indices, self._tiles, self.autoreset_mode
             )
+
+    def _plan(self, *, is_tiled: bool, in_pieces: bool, has_template: bool) -> Plan:
+        is_separate = not is_tiled
+        return Plan(
+            prefix=self.name_prefix,
+            is_named_by_env=is_separate,
+            has_template=has_template,
+            episode_trigger=per_env(
+                self.episode_trigger, "episode_trigger", takes_index=is_separate
+            ),
+            step_trigger=per_env(self.step_trigger, "step_trigger", takes_index=is_separate),
+            video_length=self.video_length,
+            in_pieces=in_pieces,
+            ends_when_done=is_separate,
+            gc_trigger=self.gc_trigger,
+        )
 
     @property
     def recording(self) -> bool:
