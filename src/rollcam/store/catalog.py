@@ -22,7 +22,8 @@ from rollcam.errors import (
 from rollcam.store import sidecar
 from rollcam.store.columns import COLUMNS, Query, as_told, record_of
 from rollcam.store.files import SUFFIXES, delete, own_files
-from rollcam.store.index import Index, Row
+from rollcam.store.index import Index
+from rollcam.store.index_rows import Row
 from rollcam.store.retention import Rules, prune
 from rollcam.store.scan import stamp_of
 
