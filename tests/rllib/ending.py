@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(folder: Path, how: str) -> None:
     from tests.rllib.rollouts import training
 
     start_ray(num_cpus=4)
+    if how.startswith("tune-"):
+        _tune(folder, how.removeprefix("tune-"))
+        return
     is_local = how.startswith("local-")
     run = training(
         folder,
@@ -51,6 +55,38 @@ def main(folder: Path, how: str) -> None:
     elif how in ("SIGINT", "SIGTERM", "SIGKILL"):
         os.kill(os.getpid(), getattr(signal, how))
         time.sleep(LIMIT_S)  # the signal ends it
+
+
+def _tune(folder: Path, how: str) -> None:
+    """Train under Tune, and interrupt it from outside of `fit`, as a user does."""
+    from ray import tune
+
+    from tests.rllib.rollouts import config
+
+    made = config(folder, runners=RUNNERS, sinks=[f"folder:{folder / 'copies'}"])
+    threading.Thread(target=_interrupt, args=(folder, how), daemon=True).start()
+    tune.Tuner(
+        "PPO",
+        param_space=made,
+        run_config=tune.RunConfig(
+            stop={"training_iteration": 500}, storage_path=str(folder / "tune"), verbose=0
+        ),
+    ).fit()
+    (folder / "fitted").touch()
+
+
+def _interrupt(folder: Path, how: str) -> None:
+    """Wait until episodes have ended, and send the signal."""
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        told = "".join(path.read_text() for path in (folder / "journal").iterdir())
+        if told.count('"event": "end"') > 20:
+            (folder / "trained").write_text(str(os.getpid()))
+            # Ctrl-C goes to all processes of the terminal, Ray's among them.
+            (os.killpg if how == "SIGINT" else os.kill)(os.getpid(), getattr(signal, how))
+            return
+        time.sleep(0.05)
+    os._exit(1)
 
 
 def _kill_runner(run: object) -> None:

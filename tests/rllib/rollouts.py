@@ -47,12 +47,34 @@ class Broken(VaryingEnv):
         return super().render()
 
 
+class Explosive(VaryingEnv):
+    """Raises in the middle of an episode, once for each time that the test puts a file there.
+
+    Args:
+        fuse: The file.
+    """
+
+    def __init__(self, fuse: str) -> None:
+        super().__init__()
+        self._fuse = fuse
+
+    def step(self, action: Any) -> Any:
+        if self.step_number == 2:
+            try:
+                os.unlink(self._fuse)
+            except FileNotFoundError:
+                pass
+            else:
+                raise ZeroDivisionError("the user's own")
+        return super().step(action)
+
+
 class Twins(MultiAgentEnv):
     """Two agents in one `VaryingEnv`: both get its reward, and are done together."""
 
-    def __init__(self) -> None:
+    def __init__(self, env: VaryingEnv | None = None) -> None:
         super().__init__()
-        self._env = VaryingEnv()
+        self._env = env or VaryingEnv()
         self.metadata, self.render_mode = self._env.metadata, self._env.render_mode
         self.agents = self.possible_agents = ["a", "b"]
         self.observation_spaces = dict.fromkeys(self.agents, self._env.observation_space)

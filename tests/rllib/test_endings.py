@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,9 @@ from tests.rllib.rollouts import films_of
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 200.0
 
-KEEPS_ALL = ("stop", "local-stop", "end", "local-end", "exception", "SIGINT", "SIGTERM")
+KEEPS_ALL = ("stop", "local-stop", "end", "local-end", "exception", "SIGINT", "SIGTERM", "tune-SIGINT")
 """Where the open episodes are finished by the run itself."""
-RECOVERED = ("shutdown", "runner-killed", "SIGKILL", "local-SIGKILL")
+RECOVERED = ("shutdown", "runner-killed", "SIGKILL", "local-SIGKILL", "tune-SIGTERM")
 """Where they are recovered afterwards."""
 
 
@@ -36,8 +37,12 @@ def test_no_film_is_lost(how: str, tmp_path: Path) -> None:
     films = films_of(folder)
     begun = {str(f.extra["rllib"]["episode_id"]): f for f in films}
     assert len(begun) == len(films)
-    assert set(begun) == _ids(tmp_path, "start")
     ended = _ids(tmp_path, "end")
+    assert ended <= set(begun)
+    # A signal may come between the first frame and the test's own line about it, or the other way round.
+    unsure = set(begun) ^ _ids(tmp_path, "start")
+    assert len(unsure) <= (how == "tune-SIGTERM")
+    assert (tmp_path / "fitted").exists() == (how == "tune-SIGINT")
     for episode_id, film in begun.items():
         is_open = episode_id not in ended
         if how in KEEPS_ALL:
@@ -62,11 +67,12 @@ def _run(folder: Path, how: str) -> None:
     with log, subprocess.Popen(
         [sys.executable, str(ROOT / "tests/rllib/ending.py"), str(folder), how],
         stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder,
+        start_new_session=True,
     ) as process:  # fmt: skip
         try:
             process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             raise
     assert (folder / "trained").exists(), (folder / "log").read_text()[-3000:]
 
