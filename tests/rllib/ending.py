@@ -5,6 +5,7 @@ python -m tests.rllib.ending FOLDER HOW
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ def main(folder: Path, how: str) -> None:
     import ray
 
     from tests.rllib.conftest import start_ray
-    from tests.rllib.rollouts import training
+    from tests.rllib.rollouts import Explosive, training
 
     start_ray(num_cpus=4)
     if how.startswith("tune-"):
@@ -35,6 +36,7 @@ def main(folder: Path, how: str) -> None:
     is_local = how.startswith("local-")
     run = training(
         folder,
+        make=functools.partial(Explosive, str(folder / "fuse")),
         runners=0 if is_local else RUNNERS,
         sinks=[f"folder:{folder / 'copies'}"],
         close_s=30,  # where others keep the machine busy, too
@@ -46,6 +48,9 @@ def main(folder: Path, how: str) -> None:
         run.algorithm.stop()
     elif how == "exception":
         raise RuntimeError("the user's own")
+    elif how == "env-raises":
+        (folder / "fuse").touch()
+        run.train(1)
     elif how == "shutdown":
         ray.shutdown()
     elif how == "runner-killed":

@@ -22,6 +22,7 @@ from tests import barcode
 from tests.envs import CountingEnv
 
 BATCH = 120
+RAISES_AT = 2
 
 
 def every_episode(start: Any) -> bool:
@@ -48,18 +49,14 @@ class Broken(VaryingEnv):
 
 
 class Explosive(VaryingEnv):
-    """Raises in the middle of an episode, once for each time that the test puts a file there.
-
-    Args:
-        fuse: The file.
-    """
+    """Raises after `RAISES_AT` steps of an episode, once for each time that the test makes a file."""
 
     def __init__(self, fuse: str) -> None:
         super().__init__()
         self._fuse = fuse
 
     def step(self, action: Any) -> Any:
-        if self.step_number == 2:
+        if self.step_number == RAISES_AT:
             try:
                 os.unlink(self._fuse)
             except FileNotFoundError:

@@ -21,7 +21,10 @@ from tests.rllib.rollouts import films_of
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 200.0
 
-KEEPS_ALL = ("stop", "local-stop", "end", "local-end", "exception", "SIGINT", "SIGTERM", "tune-SIGINT")
+KEEPS_ALL = (
+    "stop", "local-stop", "end", "local-end", "exception", "local-env-raises", "SIGINT", "SIGTERM",
+    "tune-SIGINT",
+)  # fmt: skip
 """Where the open episodes are finished by the run itself."""
 RECOVERED = ("shutdown", "runner-killed", "SIGKILL", "local-SIGKILL", "tune-SIGTERM")
 """Where they are recovered afterwards."""
@@ -34,6 +37,10 @@ def test_no_film_is_lost(how: str, tmp_path: Path) -> None:
     _wait_until_nobody_writes(folder)
     recover(folder)
 
+    if "env-raises" in how:
+        log = (tmp_path / "log").read_text()
+        assert "ZeroDivisionError: the user's own\n\nThe above exception was the direct" in log
+        assert log.rstrip().endswith("RuntimeError")
     films = films_of(folder)
     begun = {str(f.extra["rllib"]["episode_id"]): f for f in films}
     assert len(begun) == len(films)

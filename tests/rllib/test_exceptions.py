@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
 
 from rollcam.episode import Episode
 from tests import barcode
 from tests.rllib.rollouts import (
+    RAISES_AT,
     Explosive,
     Training,
     Twins,
@@ -24,6 +26,7 @@ from tests.rllib.rollouts import (
 pytestmark = pytest.mark.usefixtures("cluster")
 
 LIMIT_S = 60.0
+N_LATER = 8
 RESTARTS_ENV = {"restart_failed_sub_environments": True}
 
 
@@ -42,13 +45,14 @@ def test_exception_in_the_local_runner_is_the_users(tmp_path: Path) -> None:
     _check(run)
 
 
-def test_exception_in_a_runner_that_is_not_restarted_is_the_users(tmp_path: Path) -> None:
+def test_runner_that_is_not_restarted_leaves_whole_films(tmp_path: Path) -> None:
     run = _training(tmp_path, {"restart_failed_env_runners": False}, runners=1)
     run.train(1)
     _light(tmp_path)
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(
+        RayActorError
+    ):  # what RLlib makes of it; the runner's log has the user's own
         _train_on(run)
-    print("XXX", repr(caught.value))
     run.algorithm.stop()
     _check(run)
 
@@ -71,9 +75,11 @@ def test_what_rllib_restarts_is_filmed_on(
     _light(tmp_path)
     _train_on(run)
     run.algorithm.stop()
-    films = _check(run)
-    [raised] = [film for film in films if _is_cut(film) and film.n_frames == 3]
-    assert [film for film in films if (film.started_at or "") > (raised.ended_at or "")]
+    raised = _check(run)
+    later = [
+        film for film in films_of(run.films) if (film.started_at or "") > (raised.ended_at or "")
+    ]
+    assert len(later) >= N_LATER
 
 
 def _training(folder: Path, fault: dict[str, Any] | None = None, **setup: Any) -> Training:
@@ -88,21 +94,21 @@ def _light(folder: Path) -> None:
 
 
 def _train_on(run: Training) -> None:
-    """Train until ten episodes ended after it raised."""
+    """Train until some episodes ended after it raised."""
     fuse, deadline = run.films.parent / "fuse", time.monotonic() + LIMIT_S
     n_wanted = None
     while time.monotonic() < deadline:
         run.algorithm.train()
         n = len(run.events("end"))
         if n_wanted is None and not fuse.exists():
-            n_wanted = n + 10
+            n_wanted = n + N_LATER
         if n_wanted is not None and n >= n_wanted:
             return
     pytest.fail("nobody trains on")
 
 
-def _check(run: Training) -> list[Episode]:
-    """Every episode that began has one film; each tells the truth."""
+def _check(run: Training) -> Episode:
+    """Compare the films of all episodes with what the test logged; return the one that raised."""
     assert not (run.films.parent / "fuse").exists()
     films = films_of(run.films)
     by_id, ended = finished(films), run.events("end")
@@ -111,24 +117,21 @@ def _check(run: Training) -> list[Episode]:
         check_film(by_id[line["id"]], line)
     begun = [str(film.extra["rllib"]["episode_id"]) for film in films]
     assert sorted(begun) == sorted(line["id"] for line in run.events("start"))
-    for film in films:
-        if film.extra["rllib"]["outcome"] != "finished":
-            print("CUT", film.name, film.status, film.reason, film.extra, film.n_frames, film.terminated, film.truncated, film.episode_length)
     for film in filter(_is_cut, films):
+        assert film.status in ("complete", "truncated_by_crash")
+        assert film.extra["rllib"]["outcome"] == "interrupted"
         assert film.media_path is not None
         assert film.n_frames == (film.episode_length or 0) + 1
         repeat = [film.episode_length] * (film.n_encoded - film.n_frames)
         assert barcode.indices(film.media_path) == [*range(film.n_frames), *repeat]
-    # The last frame is that after the step before the one that raised.
-    assert [film for film in films if _is_cut(film) and film.n_frames == 3]
-    return films
+    # The one that raised shows all steps before, and says of itself what it knows. Another one of the
+    # same vector environment may have ended in that very step, which RLlib has thrown away.
+    raised = next(film for film in films if film.episode_length == RAISES_AT and _is_cut(film))
+    assert raised.status == "complete"
+    assert not raised.terminated
+    assert not raised.truncated
+    return raised
 
 
 def _is_cut(film: Episode) -> bool:
-    if film.extra["rllib"]["outcome"] == "finished":
-        return False
-    assert film.extra["rllib"]["outcome"] == "interrupted"
-    assert film.status in ("complete", "truncated_by_crash")
-    assert not film.terminated
-    assert not film.truncated
-    return True
+    return bool(film.extra["rllib"]["outcome"] != "finished")
