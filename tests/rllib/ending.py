@@ -53,10 +53,6 @@ def main(folder: Path, how: str) -> None:
         run.train(1)
     elif how == "shutdown":
         ray.shutdown()
-    elif how == "runner-killed":
-        _kill_runner(run)
-        run.train(1)
-        run.algorithm.stop()
     elif how in ("SIGINT", "SIGTERM", "SIGKILL"):
         os.kill(os.getpid(), getattr(signal, how))
         time.sleep(LIMIT_S)  # the signal ends it
@@ -92,13 +88,6 @@ def _interrupt(folder: Path, how: str) -> None:
             return
         time.sleep(0.05)
     os._exit(1)
-
-
-def _kill_runner(run: object) -> None:
-    from tests.rllib.rollouts import runner_pid
-
-    [pid] = run.algorithm.env_runner_group.foreach_env_runner(runner_pid, local_env_runner=False)  # type: ignore[attr-defined]
-    os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

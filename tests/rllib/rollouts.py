@@ -22,7 +22,7 @@ from tests import barcode
 from tests.envs import CountingEnv
 
 BATCH = 120
-RAISES_AT = 2
+MIDDLE = 2
 
 
 def every_episode(start: Any) -> bool:
@@ -49,20 +49,36 @@ class Broken(VaryingEnv):
 
 
 class Explosive(VaryingEnv):
-    """Raises after `RAISES_AT` steps of an episode, once for each time that the test makes a file."""
+    """Raises after `MIDDLE` steps of an episode, once for each time that the test makes a file."""
 
     def __init__(self, fuse: str) -> None:
         super().__init__()
         self._fuse = fuse
 
     def step(self, action: Any) -> Any:
-        if self.step_number == RAISES_AT:
+        if self.step_number == MIDDLE:
             try:
                 os.unlink(self._fuse)
             except FileNotFoundError:
                 pass
             else:
                 raise ZeroDivisionError("the user's own")
+        return super().step(action)
+
+
+class Patient(VaryingEnv):
+    """Waits in the middle of an episode while a file of the test's is there, and tells its process."""
+
+    def __init__(self, hold: str) -> None:
+        super().__init__()
+        self._hold = hold
+
+    def step(self, action: Any) -> Any:
+        deadline = time.monotonic() + 60
+        while self.step_number == MIDDLE and os.path.exists(self._hold):
+            Path(f"{self._hold}-{os.getpid()}").touch()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         return super().step(action)
 
 

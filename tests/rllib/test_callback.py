@@ -1,9 +1,7 @@
-"""The callback among others: failures as metrics, restores, restarts, folders that are shared or cleared."""
+"""The callback among others: failures as metrics, restores, folders that are shared or cleared."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 import warnings
 from pathlib import Path
@@ -20,11 +18,9 @@ from rollcam.integrations.rllib import UNKNOWN, EpisodeStart, RollcamCallback, w
 from rollcam.publish.sink import Delivery
 from tests.rllib.rollouts import (
     Broken,
-    check_film,
     config,
     films_of,
     finished,
-    runner_pid,
     training,
 )
 
@@ -78,25 +74,6 @@ def test_restored_checkpoint_goes_on_counting(cluster: None, tmp_path: Path) -> 
         assert film.context_at_start["policy_version"] == 2
         steps = film.context_at_start["num_env_steps_sampled_lifetime"]
         assert steps == run.iterations[-1].steps_after
-
-
-def test_restarted_runner_films_on_and_the_dead_ones_film_is_recovered(
-    cluster: None, tmp_path: Path
-) -> None:
-    run = training(tmp_path, runners=1, sinks=[f"folder:{tmp_path / 'copies'}"])
-    run.train(1)
-    [pid] = run.algorithm.env_runner_group.foreach_env_runner(runner_pid, local_env_runner=False)
-    os.kill(pid, signal.SIGKILL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _train_until(run, lambda _: _pids(run.films) - {pid, None})
-    run.algorithm.stop()
-    films = films_of(run.films)
-    assert [film for film in films if film.status == "truncated_by_crash"]
-    for line in run.events("end"):
-        if line["pid"] != pid:
-            check_film(finished(films)[line["id"]], line)
-    assert len(list((tmp_path / "copies").rglob("*.mp4"))) == len(films)
 
 
 def test_what_is_not_known_reads_unknown(cluster: None, tmp_path: Path) -> None:
@@ -225,10 +202,6 @@ def _picture() -> Any:
     import numpy as np
 
     return np.zeros((48, 64, 3), np.uint8)
-
-
-def _pids(folder: Path) -> set[int | None]:
-    return {film.writer.pid if film.writer else None for film in films_of(folder)}
 
 
 def _train_until(run: Any, is_there: Any) -> None:

@@ -26,7 +26,7 @@ KEEPS_ALL = (
     "tune-SIGINT",
 )  # fmt: skip
 """Where the open episodes are finished by the run itself."""
-RECOVERED = ("shutdown", "runner-killed", "SIGKILL", "local-SIGKILL", "tune-SIGTERM")
+RECOVERED = ("shutdown", "SIGKILL", "local-SIGKILL", "tune-SIGTERM")
 """Where they are recovered afterwards."""
 
 

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 from rollcam.episode import Episode
 from tests import barcode
 from tests.rllib.rollouts import (
-    RAISES_AT,
+    MIDDLE,
     Explosive,
     Training,
     Twins,
@@ -126,7 +126,7 @@ def _check(run: Training) -> Episode:
         assert barcode.indices(film.media_path) == [*range(film.n_frames), *repeat]
     # The one that raised shows all steps before, and says of itself what it knows. Another one of the
     # same vector environment may have ended in that very step, which RLlib has thrown away.
-    raised = next(film for film in films if film.episode_length == RAISES_AT and _is_cut(film))
+    raised = next(film for film in films if film.episode_length == MIDDLE and _is_cut(film))
     assert raised.status == "complete"
     assert not raised.terminated
     assert not raised.truncated
