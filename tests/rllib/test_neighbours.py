@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,7 +21,7 @@ LIMIT_S = 200.0
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where both played all scenes."""
     folder = tmp_path_factory.mktemp("neighbours")
     with rollcam.Recorder(folder / "clears" / "films") as recorder:
@@ -35,18 +34,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         runs = []
         for who in ("first", "second"):
             log = stack.enter_context((folder / f"{who}.txt").open("w"))
-            runs.append(
-                stack.enter_context(
-                    subprocess.Popen(
-                        [sys.executable, script, str(folder), who],
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        env=environment,
-                        cwd=folder,
-                        start_new_session=True,
-                    )  # fmt: skip
-                )
-            )
+            run = subprocess.Popen(
+                [sys.executable, script, str(folder), who],
+                stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder,
+                start_new_session=True,
+            )  # fmt: skip
+            runs.append(stack.enter_context(run))
         try:
             codes = [run.wait(LIMIT_S) for run in runs]
         finally:
@@ -55,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                     os.killpg(run.pid, signal.SIGKILL)
     told = "".join((folder / f"{who}.txt").read_text()[-3000:] for who in ("first", "second"))
     assert codes == [0, 0], told
-    yield folder
+    return folder
 
 
 @pytest.mark.parametrize("scene", SCENES)
