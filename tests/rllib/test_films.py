@@ -50,6 +50,11 @@ def test_each_finished_episode_has_one_film_that_tells_the_truth(
     by_id, ended = finished(films), run.events("end")
     assert {line["id"] for line in ended} == set(by_id)
     assert len(ended) > 8
+    modes = {"train", "eval"} if "evaluation" in SETUPS[setup] else {"train"}
+    assert {line["mode"] for line in ended} == modes
+    workers, indices = ({line[key] for line in ended} for key in ("worker", "index"))
+    assert len(workers) >= SETUPS[setup].get("runners", 1)
+    assert indices == set(range(SETUPS[setup].get("envs", 1)))
     for line in ended:
         check_film(by_id[line["id"]], line)
     _check_state(run, by_id, is_parallel="parallel" in setup)
