@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,9 @@ class Follower:
         keep: Decides which films stay, over all processes of the run.
         max_bytes: Bound of the run's files; the oldest films go first.
         on_finished: Called with each finished film, on the background thread.
+        is_over: Says that nobody will make films of the run any more but who is at it: when the last
+            of those is done, the follower closes itself. Called on the background thread.
+        close_s: Limit of that `close`, in seconds.
         poll_s: How often the folder is looked at, in seconds.
 
     Raises:
@@ -89,6 +92,8 @@ class Follower:
         keep: KeepPolicy | None = None,
         max_bytes: int | None = None,
         on_finished: EpisodeCallback | None = None,
+        is_over: Callable[[], bool] | None = None,
+        close_s: float = CLOSE_S,
         poll_s: float = POLL_S,
     ) -> None:
         self.run_id = run_id
@@ -106,12 +111,16 @@ class Follower:
             raise
         self._retention = Retention(keep, max_bytes=max_bytes, is_owed=self._owes)
         self._on_finished = on_finished
+        self._is_over = is_over
+        self._close_s = close_s
         self._poll_s = poll_s
         self._scan = Scan(str(self._folder.root))
         self._shas: dict[str, str | None] = {}
         self._pid = os.getpid()
         # One look at a time: the thread's, or that of whoever flushes.
         self._turn = threading.RLock()
+        # One closes; who comes second waits for the first.
+        self._closing = threading.RLock()
         self._wake = threading.Event()
         self._is_closing = False
         self._has_closed = False
@@ -169,8 +178,16 @@ class Follower:
         Returns:
             Whether all was delivered.
         """
-        if self._has_closed or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return True
+        if not self._closing.acquire(timeout=max(0.0, timeout_s)):
+            return False
+        try:
+            return self._has_closed or self._close(timeout_s)
+        finally:
+            self._closing.release()
+
+    def _close(self, timeout_s: float) -> bool:
         self._has_closed = True
         deadline = time.monotonic() + timeout_s
         self._is_closing = True
@@ -197,8 +214,22 @@ class Follower:
                     self._recover()
                 self.look()
                 self._delete(self._retention.settled())
+            if not self._is_closing and self._has_nothing_to_wait_for():
+                self._close_alone()
             if not self._is_closing:
                 self._wake.wait(self._poll_s)
+
+    def _has_nothing_to_wait_for(self) -> bool:
+        return self._is_over is not None and self._is_over() and not self._has_writers()
+
+    def _close_alone(self) -> None:
+        """Close on the background thread, unless somebody else is closing."""
+        if self._closing.acquire(blocking=False):
+            try:
+                if not self._has_closed:
+                    self._close(self._close_s)
+            finally:
+                self._closing.release()
 
     def _owes(self, episode: Episode) -> bool:
         return self._publication is not None and self._publication.owes(episode)
@@ -210,14 +241,16 @@ class Follower:
         while they close, their last films are on the way to the disk.
         """
         deadline = time.monotonic() + timeout_s
-        claim_id = self._folder.claim.claim_id
+        while self._has_writers() and time.monotonic() < deadline:
+            _NEVER.wait(0.05)
+
+    def _has_writers(self) -> bool:
+        """Say whether anybody else writes films of the run."""
         try:
-            while self.run_id in LivingRuns(self.root, but=claim_id):
-                if time.monotonic() > deadline:
-                    return
-                _NEVER.wait(0.05)
+            return self.run_id in LivingRuns(self.root, but=self._folder.claim.claim_id)
         except (RollcamError, OSError) as error:
             self.problems.append(("follow", error))
+            return False
 
     def _pass_over_known(self) -> None:
         """Note what lies there already, unread: this run's films are still to come."""

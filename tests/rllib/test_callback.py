@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rollcam.integrations.rllib import UNKNOWN, EpisodeStart, RollcamCallback, w
 from rollcam.publish.sink import Delivery
 from tests.rllib.rollouts import (
     Broken,
+    Training,
     config,
     films_of,
     finished,
@@ -75,6 +77,26 @@ def test_restored_checkpoint_goes_on_counting(cluster: None, tmp_path: Path) -> 
         assert steps == run.iterations[-1].steps_after
 
 
+@pytest.mark.parametrize("runners", [0, 1])
+def test_algorithm_that_is_dropped_leaves_all_its_films(
+    runners: int, cluster: None, tmp_path: Path
+) -> None:
+    copies = tmp_path / "copies"
+    run = training(tmp_path, runners=runners, sinks=[f"folder:{copies}"])
+    run.train(1)
+    run.algorithm = None
+    gc.collect()
+    begun = sorted(line["id"] for line in run.events("start"))
+    deadline = time.monotonic() + 60
+    # Its env runners end by themselves, and what they leave is still followed.
+    while len(list(copies.rglob("*.mp4"))) < len(begun):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    films = films_of(run.films)
+    assert sorted(str(film.extra["rllib"]["episode_id"]) for film in films) == begun
+    assert {film.status for film in films} == {"complete"}
+
+
 def test_what_is_not_known_reads_unknown(cluster: None, tmp_path: Path) -> None:
     run = training(tmp_path)
     run.algorithm.env_runner.sample(num_episodes=1)  # not in an iteration of anybody's
@@ -129,6 +151,11 @@ def test_trials_of_one_experiment_clear_once_and_share_the_folder(
     assert len({film.run_id for film in found}) == 2
     assert len({film.metadata["trial"] for film in found}) == 2
     assert {film.mode for film in found} == {"eval"}
+    # The stop criterion ended them: all episodes are there, those that were open as well.
+    lines = Training(None, films, tmp_path / "journal").events("start")
+    begun = [str(film.extra["rllib"]["episode_id"]) for film in found]
+    assert sorted(begun) == sorted(line["id"] for line in lines if line["mode"] == "eval")
+    assert {film.status for film in found} == {"complete"}
     for result in results:
         assert result.metrics is not None
         assert result.metrics["rollcam"]["failed"] == 0

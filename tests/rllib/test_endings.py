@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 200.0
 
 KEEPS_ALL = (
-    "stop", "local-stop", "end", "local-end", "exception", "local-env-raises", "SIGINT", "SIGTERM",
+    "stop", "local-stop", "end", "local-end", "exception", "local-env-raises", "local-SIGTERM", "SIGINT", "SIGTERM",
     "tune-SIGINT",
 )  # fmt: skip
 """Where the open episodes are finished by the run itself."""

@@ -78,11 +78,13 @@ class Driver:
         }
         if not plan.resume:
             clear_once(Path(plan.folder), plan.session)
+        self._algorithm = reference = weakref.ref(algorithm)
         self._follower = Follower(
             plan.folder, run_id=self.run_id, sinks=plan.sinks, keep=plan.keep,
             max_bytes=plan.max_bytes, on_finished=plan.on_finished,
+            # Nobody stops an algorithm that is dropped, as the next run of a notebook's cell does.
+            is_over=lambda: reference() is None, close_s=plan.close_s,
         )  # fmt: skip
-        self._algorithm = weakref.ref(algorithm)
         self._wrap(algorithm)
         # Registered after Ray's own, so it runs before: the runners can still be asked.
         atexit.register(self._at_exit)
