@@ -78,7 +78,7 @@ def _run(folder: Path, how: str) -> None:
     ) as process:  # fmt: skip
         try:
             process.wait(LIMIT_S)
-        except subprocess.TimeoutExpired:
+        except BaseException:  # in a session of its own, it does not hear of Ctrl-C here
             os.killpg(process.pid, signal.SIGKILL)
             raise
     assert (folder / "trained").exists(), (folder / "log").read_text()[-3000:]
