@@ -19,7 +19,7 @@ sys.modules["tests"] = tests = types.ModuleType("tests")
 tests.__path__ = [str(Path(__file__).resolve().parents[1])]
 
 RUNNERS = 1
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 
 
 def main(folder: Path, how: str) -> None:

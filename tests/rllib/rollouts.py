@@ -74,7 +74,7 @@ class Patient(VaryingEnv):
         self._hold = hold
 
     def step(self, action: Any) -> Any:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while self.step_number == MIDDLE and os.path.exists(self._hold):
             Path(f"{self._hold}-{os.getpid()}").touch()
             assert time.monotonic() < deadline

@@ -25,7 +25,7 @@ from tests.rllib.rollouts import (
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 N_LATER = 8
 RESTARTS_ENV = {"restart_failed_sub_environments": True}
 

@@ -28,7 +28,7 @@ from tests.rllib.rollouts import (
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 SIGNALS = (signal.SIGTERM, signal.SIGKILL)
 
 
@@ -49,9 +49,10 @@ def test_runners_that_are_lost_leave_their_films_and_others_film_on(tmp_path: Pa
         os.kill(pid, number)
     _train_until_replaced(run, idle)
 
+    _wait_for(lambda: not _growing(run.films), "films stay open")
     hold.touch()
     busy = _pids(run)
-    killer = threading.Thread(target=_kill_when_all_wait, args=(hold, busy))
+    killer = threading.Thread(target=_kill_when_all_wait, args=(run.films, hold, busy))
     killer.start()
     _train_until_replaced(run, busy)
     killer.join(LIMIT_S)
@@ -88,9 +89,19 @@ def _check_cut(film: Episode) -> None:
     assert set(shown[film.n_frames :]) <= {film.n_frames - 1}
 
 
-def _kill_when_all_wait(hold: Path, pids: Iterable[int]) -> None:
+def _kill_when_all_wait(films: Path, hold: Path, pids: Iterable[int]) -> None:
+    sizes: list[tuple[float, list[int]]] = []
+
+    def is_on_the_disk() -> bool:
+        """Whether nothing has grown for a second: the encoders have had all pictures."""
+        now = sorted(path.stat().st_size for path in _growing(films))
+        if not sizes or sizes[-1][1] != now:
+            sizes.append((time.monotonic(), now))
+        return len(now) == len(SIGNALS) and time.monotonic() - sizes[-1][0] > 1.0
+
     try:
         _wait_for(lambda: all(Path(f"{hold}-{pid}").exists() for pid in pids), "nobody waits")
+        _wait_for(is_on_the_disk, "films grow while nobody steps")
         for pid, number in zip(pids, SIGNALS, strict=True):
             os.kill(pid, number)
     finally:
