@@ -49,9 +49,8 @@ def test_runner_that_is_not_restarted_leaves_whole_films(tmp_path: Path) -> None
     run = _training(tmp_path, {"restart_failed_env_runners": False}, runners=1)
     run.train(1)
     _light(tmp_path)
-    with pytest.raises(
-        RayActorError
-    ):  # what RLlib makes of it; the runner's log has the user's own
+    # What RLlib makes of it; the user's own exception is in the runner's log.
+    with pytest.raises(RayActorError):
         _train_on(run)
     run.algorithm.stop()
     _check(run)
