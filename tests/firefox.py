@@ -55,7 +55,23 @@ def find_firefox() -> Path | None:
     if named := os.environ.get("ROLLCAM_FIREFOX"):
         return Path(named)
     found = [Path(path) for path in map(shutil.which, NAMES) if path]
-    return next((path for path in (*found, MAC_FIREFOX) if path.is_file()), None)
+    return next(
+        (path for path in (*found, MAC_FIREFOX) if path.is_file() and not _is_snap(path)), None
+    )
+
+
+def is_offered() -> bool:
+    """Whether `make browser` installs one here, so that no test may do without."""
+    return (
+        shutil.which("apt-get") is not None
+        and Path("/etc/debian_version").exists()
+        and "ubuntu" not in Path("/etc/os-release").read_text(encoding="utf-8").lower()
+    )
+
+
+def _is_snap(path: Path) -> bool:
+    """Whether it is Ubuntu's: a snap sees no folder of ours, so it takes no profile."""
+    return "/snap" in str(path.resolve()) or b"/snap/" in path.read_bytes()[:4096]
 
 
 class Firefox:

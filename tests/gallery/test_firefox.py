@@ -15,7 +15,7 @@ import pytest
 
 import rollcam
 from tests import barcode
-from tests.firefox import Firefox, Tab, find_firefox
+from tests.firefox import Firefox, Tab, find_firefox, is_offered
 from tests.gallery.page_rig import READ_CODE, TASK, film
 from tests.gallery.test_page_compare import SAMPLE
 from tests.gallery.test_page_looks import CHECK
@@ -36,7 +36,7 @@ VALUES = """() => Object.fromEntries([...document.querySelectorAll('.lane')].map
   [l.querySelector('.lane-name').textContent, l.querySelector('.lane-value').textContent]))"""
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" and find_firefox() is None, reason="no Firefox on this machine"
+    find_firefox() is None and not is_offered(), reason="no Firefox on this machine"
 )
 
 
@@ -65,7 +65,11 @@ def served(*folders: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def firefox() -> Iterator[Firefox]:
-    with Firefox() as opened:
+    try:
+        opened = Firefox()
+    except FileNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+    with opened:
         yield opened
 
 
