@@ -21,7 +21,7 @@ function guessedFilm(row, isStatic) {
   if (row.codec === "asciicast") return null;
   return new VideoFilm({
     url: `api/e/${row.id}/media.mp4`, fps: row.duration_s > 0 ? row.n_frames / row.duration_s : 30,
-    nFrames: row.n_frames, isStatic, label: `Film of ${row.name}`,
+    nFrames: row.n_frames, isStatic, isLoop: true, label: `Film of ${row.name}`,
   });
 }
 
