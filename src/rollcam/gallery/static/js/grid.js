@@ -178,6 +178,11 @@ export class Grid {
     this.#films.set(card, film);
     film.loops = true;
     film.element.tabIndex = -1;
+    // Sixty empty pictures cost the browser as much to lay over the posters as full ones.
+    if (film instanceof VideoFilm) {
+      film.element.classList.add("coming");
+      film.element.addEventListener("loadeddata", () => film.element.classList.remove("coming"), { once: true });
+    }
     card.frame.append(film.element);
     film.play();
   }
