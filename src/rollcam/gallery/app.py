@@ -42,7 +42,7 @@ _POSTERS_AT_ONCE = 2
 _LARGEST = 2**53
 _POSTER_AGE_S = 60
 _SMALL_FILM = 256 * 1024
-_RANGE = re.compile(r"bytes=(\d{1,9})-(\d{0,9})")
+_RANGE = re.compile(r"bytes=([0-9]{1,9})-([0-9]{0,9})")
 
 
 class Gallery:
