@@ -284,6 +284,14 @@ def test_every_place_can_be_read(
             assert tab.evaluate("() => document.documentElement.clientWidth") == width
             tops = "() => [...document.querySelectorAll('.t-head .sort')].map(b => b.getBoundingClientRect().top)"
             assert len(set(tab.evaluate(tops))) == 1
+            tab.press("?")
+            help_width = tab.until(
+                "() => document.getElementById('help').getBoundingClientRect().width"
+            )
+            assert help_width >= min(760, 0.9 * width)
+            found["help"] = looked(tab, theme, width, "help")
+            tab.press("Escape")
+            tab.until("() => !document.getElementById('help').open")
             tab.click(".t-row .row-link")
             tab.until("() => document.querySelectorAll('.lane').length >= 4")
             tab.until(SETTLED)
