@@ -168,9 +168,11 @@ def check_tidy(folder: Path) -> None:
     assert found <= known, found - known
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, timeout_s: float = 20.0, *, every_s: float = 0.002
+) -> None:
     """Poll until `condition` holds; `what` names it in the failure."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain until {what}"
-        time.sleep(0.002)
+        time.sleep(every_s)

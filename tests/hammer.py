@@ -111,7 +111,7 @@ def spoil(root: Path, chance: random.Random, end: float) -> None:
                 with open(file, "r+b") as spoilt:
                     spoilt.seek(chance.randrange(size))
                     spoilt.write(chance.randbytes(chance.choice([1, 100, 5000])))
-        time.sleep(chance.random() * 0.05)
+        time.sleep(chance.random() * 0.05)  # the others are to meet every moment of it
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from rollcam.recovery import recover
 from rollcam.store.files import list_episodes
 from tests import barcode
 from tests.envs import AnsiEnv
+from tests.films import wait_until
 from tests.killing import (
     Said,
     check_folder,
@@ -226,11 +227,9 @@ def _read_log(path: Path) -> _Log:
 
 def _kill(trial: Trial, chance: random.Random, children: list[int], logs: Path) -> None:
     """Kill the writers, each or all at once, some time after one of them has begun."""
-    deadline = time.monotonic() + LIMIT_S
     first = logs / str(chance.randrange(trial.n_writers))
-    while not (first.exists() and first.stat().st_size):
-        assert time.monotonic() < deadline, "no writer began"
-        time.sleep(0.001)
+    wait_until(lambda: first.exists() and first.stat().st_size, "a writer has begun", LIMIT_S)
+    # No wait for anything: the moment of the kill is what is drawn by lot.
     if trial.is_group_kill:
         time.sleep(chance.random() * 0.6)
         os.killpg(children[0], signal.SIGKILL)

@@ -38,6 +38,23 @@ class Settings:
     env_spec: Mapping[str, Any] | None
     mode: Mode
 
+    def facts(self) -> Episode:
+        """Return what is known of a new episode, whichever it is."""
+        return Episode(
+            episode_id=new_id(),
+            run_id=self.run_id,
+            name="",
+            status=EpisodeStatus.FAILED,
+            fps=self.fps,
+            output_fps=self.output_fps,
+            started_at=now(),
+            env_id=self.env_id,
+            env_spec=self.env_spec,
+            mode=self.mode,
+            metadata=self.metadata,
+            writer=self.writer,
+        )
+
 
 class Camera:
     """Films the episodes of one environment: `begin`, then `frame` for each frame, then `end`.
@@ -132,25 +149,17 @@ class Camera:
         settings = self._settings
         index = self._n_begun if episode_index is None else episode_index
         self._n_begun += 1
-        facts = Episode(
-            episode_id=new_id(),
-            run_id=settings.run_id,
+        facts = replace(
+            settings.facts(),
             name=name or self._default_name(index),
-            status=EpisodeStatus.FAILED,
             kind=kind,
             seed=int(seed) if isinstance(seed, Integral) else None,
             episode_index=index,
             step_index=step_index,
-            fps=settings.fps,
-            output_fps=settings.output_fps,
-            started_at=now(),
             context_at_start=self._engine.context.now(),
+            mode=mode or settings.mode,
             metadata={**settings.metadata, **(metadata or {})},
             extra={} if extra is None else extra,
-            env_id=settings.env_id,
-            env_spec=settings.env_spec,
-            mode=mode or settings.mode,
-            writer=settings.writer,
         )
         self._take = self._engine.open(
             facts,

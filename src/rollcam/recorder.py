@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing.util
 import os
 import socket
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,15 @@ from rollcam._batch import Batch, make_batch
 from rollcam._camera import Camera, Settings, with_index
 from rollcam._checks import check_callable, check_choice, check_count, check_type
 from rollcam._context import ContextSource
-from rollcam._engine import Engine, logger
+from rollcam._engine import Engine
+from rollcam._opening import Opening
 from rollcam._report import Reporter
-from rollcam._retention import Retention
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import DEFAULT_FPS, checked_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
 from rollcam.encode.timeline import Timeline, as_rate
 from rollcam.episode import (
     Context,
-    Episode,
     EpisodeCallback,
     Mode,
     OnError,
@@ -34,21 +33,14 @@ from rollcam.episode import (
     Writer,
     new_id,
 )
-from rollcam.errors import (
-    RecordingFailedWarning,
-    RollcamError,
-    RollcamWarning,
-    SettingError,
-    StoreError,
-)
-from rollcam.recovery import LivingRuns, recover
-from rollcam.store import files
+from rollcam.errors import RecordingFailedWarning, SettingError
 from rollcam.store.layout import Folder, NameTemplate
-from rollcam.store.names import HIDDEN
 
 if TYPE_CHECKING:
     from rollcam._outgoing import Publication
     from rollcam.publish.sink import Sink
+
+logger = logging.getLogger("rollcam")
 
 QUEUE_BYTES = 64 * 2**20
 """Default bound of the frames that wait for the encoder, in bytes."""
@@ -162,11 +154,8 @@ class Recorder(Camera):
         check_callable("on_finished", on_finished, "on the finished Episode")
         if not isinstance(context, Mapping):
             check_callable("context", context, "without arguments, or a mapping")
-        check_type("metadata", metadata, (Mapping, NoneType), "a mapping")
-        check_type("env_spec", env_spec, (Mapping, NoneType), "a mapping")
-        texts = (("name", name), ("env_id", env_id), ("worker", worker), ("run_id", run_id))
-        for label, text in texts:
-            check_type(label, text, (str, NoneType), "text")
+        _check_facts(metadata=metadata, env_spec=env_spec)
+        _check_texts(name=name, env_id=env_id, worker=worker, run_id=run_id)
         check_type("name_prefix", name_prefix, (str,), "text")
         check_type("vector_index", vector_index, (int, NoneType), "a number")
         check_type("resume", resume, (bool,), "True or False")
@@ -186,29 +175,17 @@ class Recorder(Camera):
             raise SettingError("sinks publish what lies in a folder; this Recorder has none")
         own_folder = None if folder is None else Folder(folder, self.run_id)
         reporter = Reporter(raises=on_error == "raise")
-        publication = _opened(own_folder, sinks, self.run_id)
-        if publication is not None:
-            reporter.unpublished = publication.problems
-        earlier: list[Episode] = []
-        if own_folder is not None:
-            _recover(own_folder, reporter, publication)
-            if run_id is not None and max_bytes is not None and resume:
-                listing = files.list_episodes(own_folder.root)
-                earlier = [e for e in listing.episodes if e.run_id == run_id and e.media]
+        opening = Opening(own_folder, reporter, sinks, self.run_id, clear=not resume)
+        joins = run_id is not None and resume
         engine = Engine(
             own_folder,
             timeline,
             codec_choice,
             ContextSource(context),
-            retention=Retention(
-                keep,
-                max_bytes=max_bytes,
-                earlier=earlier,
-                is_owed=_owing(own_folder) if publication is None else publication.owes,
-            ),
+            retention=opening.retention(keep, max_bytes, joins=joins),
             on_full=on_full,
             on_finished=on_finished,
-            publish=None if publication is None else publication.announce,
+            publish=opening.publish,
             queue_bytes=queue_bytes,
             n_threads=threads,
         )
@@ -225,12 +202,10 @@ class Recorder(Camera):
             env_spec=env_spec,
             mode=mode,
         )
-        super().__init__(
-            engine, reporter, settings, _Opening(own_folder, reporter, clear=not resume)
-        )
+        super().__init__(engine, reporter, settings, opening)
+        self._publication = opening.publication
         # Called when the recorder is dropped, and at the interpreter's end.
-        self._publication = publication
-        self._finaliser = weakref.finalize(self, _finish, engine, publication)
+        self._finaliser = weakref.finalize(self, _finish, engine, self._publication)
         # `atexit` does not run in the children of multiprocessing before Python 3.13; this does.
         multiprocessing.util.Finalize(self, self._finaliser, exitpriority=10)
 
@@ -328,73 +303,14 @@ class Recorder(Camera):
         self.close()
 
 
-class _Opening:
-    """What happens once, before the first film: nothing, or the folder is cleared."""
-
-    def __init__(self, folder: Folder | None, reporter: Reporter, *, clear: bool) -> None:
-        self._folder = folder
-        self._reporter = reporter
-        self._is_due = clear and folder is not None
-        self._lock = threading.RLock()
-
-    def __call__(self) -> None:
-        if not self._is_due or self._folder is None:
-            return
-        # Cameras may begin at once; none may film before the folder is cleared.
-        with self._lock:
-            if self._is_due:
-                try:
-                    self._clear(self._folder)
-                finally:
-                    self._is_due = False
-
-    def _clear(self, folder: Folder) -> None:
-        try:
-            living = LivingRuns(folder.root, but=folder.claim.claim_id)
-            files.clear(folder.root, spare=living)
-        except (RollcamError, OSError) as error:
-            self._reporter.failed(type(error).__name__, error)
+def _check_facts(**given: object) -> None:
+    for name, value in given.items():
+        check_type(name, value, (Mapping, NoneType), "a mapping")
 
 
-def _opened(folder: Folder | None, sinks: Sequence[str | Sink], run_id: str) -> Publication | None:
-    if folder is None or (not sinks and not isinstance(sinks, str)):
-        return None
-    from rollcam._outgoing import open_publisher
-
-    try:
-        return open_publisher(folder.root, sinks, run_id=run_id)
-    except BaseException:
-        folder.release()
-        raise
-
-
-def _owing(folder: Folder | None) -> Callable[[Episode], bool]:
-    """Return what says whether a sink waits for a film, though not one of ours: `rollcam publish`."""
-
-    def is_owed(episode: Episode) -> bool:
-        from rollcam.publish.ledger import FILE_NAME, Ledger
-
-        if folder is None:
-            return False
-        try:
-            return bool(Ledger(folder.root / HIDDEN / FILE_NAME).owes(episode.episode_id))
-        except StoreError as error:
-            logger.info("%s stays: %s", episode.name, error)
-            return True
-
-    return is_owed
-
-
-def _recover(folder: Folder, reporter: Reporter, publication: Publication | None) -> None:
-    """Finish what dead processes left in the folder; never in the way of a new recording."""
-    done = recover(folder.root)
-    if publication is not None:
-        for episode in done.to_publish:
-            publication.announce(episode)
-    for path, error in done.problems:
-        reporter.later(
-            f"recovery:{path.name}", f"{path} could not be recovered: {error}", RollcamWarning
-        )
+def _check_texts(**given: object) -> None:
+    for name, value in given.items():
+        check_type(name, value, (str, NoneType), "text")
 
 
 def _finish(engine: Engine, publication: Publication | None) -> None:

@@ -256,7 +256,8 @@ class TestReadme:
         named = set(re.findall(r"`(rl-video-[^`]+)`", README))
         assert {p.name for p in (tmp_path / "videos").glob("*.mp4")} == named
         for name in named:
-            film = catalog.find_episode(tmp_path / "videos", name)
+            with catalog.Catalog(tmp_path / "videos") as episodes:
+                film = episodes[name]
             assert film.seed == film.episode_index
             assert film.n_frames == (film.episode_length or 0) + 1
             assert len(film.read_steps()["reward"]) == film.n_frames

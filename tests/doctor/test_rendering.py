@@ -16,6 +16,7 @@ import pytest
 from rollcam.doctor.child import Limit, run
 from rollcam.doctor.cures import cure_for
 from rollcam.doctor.examine import rendering, usual
+from tests.films import wait_until
 
 LIMIT = Limit(60)
 
@@ -50,7 +51,7 @@ class Env(gym.Env):
         if self.what == "hang":
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             pathlib.Path("pids.txt").write_text(f"{os.getpid()} {child.pid}")
-            time.sleep(600)
+            time.sleep(600)  # the doctor ends it, and the child with it
         if self.what == "library":
             ctypes.CDLL("libOSMesa.so.99")
         if self.what == "none":
@@ -131,7 +132,7 @@ def test_what_hangs_is_ended_with_all_that_it_started(own_envs: Path) -> None:
     limit = Limit(60)
 
     def stop_when_it_hangs() -> None:
-        wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "it draws", 30)
         limit.stop.set()
 
     watcher = threading.Thread(target=stop_when_it_hangs)
@@ -141,7 +142,7 @@ def test_what_hangs_is_ended_with_all_that_it_started(own_envs: Path) -> None:
     assert finding.status == "failed"
     assert "did not come to an end" in finding.message
     for pid in map(int, pids.read_text().split()):
-        wait_for(lambda pid=pid: not is_running(pid))
+        wait_until(lambda pid=pid: not is_running(pid), "it has ended", 30)
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
@@ -153,12 +154,12 @@ def test_what_hangs_ends_when_the_doctor_was_killed(own_envs: Path) -> None:
     doctor = subprocess.Popen([sys.executable, "-c", code])
     pids = own_envs / "pids.txt"
     try:
-        wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "it draws", 30)
     finally:
         doctor.kill()
         doctor.wait(20)
     for pid in map(int, pids.read_text().split()):
-        wait_for(lambda pid=pid: not is_running(pid))
+        wait_until(lambda pid=pid: not is_running(pid), "it has ended", 30)
 
 
 def test_the_limit_is_kept(own_envs: Path) -> None:
@@ -166,13 +167,6 @@ def test_the_limit_is_kept(own_envs: Path) -> None:
     finding = rendering("own_envs:Hang-v0", Limit(1))
     assert "did not come to an end within 1 s" in finding.message
     assert time.monotonic() - started < 30
-
-
-def wait_for(holds, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)
 
 
 def is_running(pid: int) -> bool:

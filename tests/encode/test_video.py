@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import subprocess
@@ -21,6 +22,7 @@ from rollcam.encode.timeline import REPEAT_BELOW_FPS, Timeline, as_rate
 from rollcam.encode.video import VideoEncoder
 from rollcam.errors import CodecUnavailable, EncoderFailed, MediaError, SettingError
 from tests import barcode
+from tests.films import wait_until
 
 CODECS = ["h264", "vp9", "av1"]
 SMPTE170M, TV = 6, 1
@@ -404,6 +406,33 @@ def test_an_encoder_that_fails_in_the_middle(tmp_path: Path):
     with pytest.raises(EncoderFailed, match=r"libx264 does not open for 64x48 at 30 fps: .+"):
         VideoEncoder(tmp_path / "growing.mp4", 64, 48, Timeline(rate, rate), broken)
     assert not (tmp_path / "growing.mp4").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are listed in /proc")
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_closed_encoder_has_no_threads(tmp_path: Path, is_finished: bool) -> None:
+    """Though it is referred to, and no garbage is collected."""
+
+    def threads() -> set[str]:
+        return set(os.listdir("/proc/self/task"))
+
+    four = Codec("h264", "libx264", {**choose_codec().options, "threads": "4"})
+    before = threads()
+    gc.disable()
+    try:
+        line = Timeline(Fraction(30), Fraction(30))
+        encoder = VideoEncoder(tmp_path / "growing.mp4", 320, 240, line, four)
+        encoder.add(flat(240, 320, (255, 0, 0)), 0)
+        own = threads() - before
+        assert len(own) >= 4
+        if is_finished:
+            encoder.finish(1)
+        encoder.close()
+        encoder.close()
+        # A thread that was joined may be listed for a moment more.
+        wait_until(lambda: not own & threads(), "the threads of the encoder have ended")
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such call")

@@ -71,7 +71,7 @@ class ShelfSink:
     def _check(self, what: str, delivery: Delivery | None) -> None:
         until = time.monotonic() + HANG_LIMIT_S
         while self._is("hangs") and time.monotonic() < until:
-            time.sleep(0.01)
+            time.sleep(0.01)  # until a test sets it free; HANG_LIMIT_S is the limit
         if self._is("refuses") and delivery is not None:
             raise SinkRefused(f"the shelf takes no film such as {delivery.episode.name}")
         if self._is("down"):

@@ -208,7 +208,7 @@ def test_the_command_says_how_to_look_at_it(folder: Path, tmp_path: Path) -> Non
     assert (site / "index.html").is_file()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_from_the_command_line(folder: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "rollcam", "serve", str(folder), "--no-browser", "--port", "0"]

@@ -209,7 +209,7 @@ def test_links_among_the_growing_lead_nowhere(tmp_path: Path) -> None:
             assert served.get(f"/api/live/videos!{ulid}!{ulid}/{file}").status == 404
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_what_a_dead_process_left_is_finished_and_arrives(tmp_path: Path) -> None:
     put(tmp_path, "old", 1)
     with Served(tmp_path) as served, served.events() as stream:

@@ -13,12 +13,16 @@ import pytest
 
 import rollcam
 from rollcam import notebook
-from rollcam.store.catalog import find_episode
 from tests.envs import AnsiEnv, CountingEnv
 from tests.films import film
 from tests.gallery.serving import put
 
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+def of_name(folder: Path, name: str) -> rollcam.Episode:
+    with rollcam.Catalog(folder) as catalog:
+        return catalog[name]
 
 
 class _Tags(HTMLParser):
@@ -36,7 +40,7 @@ class _Tags(HTMLParser):
 
 def test_a_film_plays_inline(tmp_path: Path) -> None:
     film("RecordVideo", CountingEnv(length=5, fps=10), tmp_path, n_episodes=1)
-    episode = find_episode(tmp_path, "rl-video-episode-0")
+    episode = of_name(tmp_path, "rl-video-episode-0")
     html = episode._repr_html_()
     data = re.search(r"src='data:video/mp4;base64,([^']+)'", html)
     assert data
@@ -48,14 +52,14 @@ def test_a_film_plays_inline(tmp_path: Path) -> None:
 def test_a_large_film_is_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film("RecordVideo", CountingEnv(length=5, fps=10), tmp_path, n_episodes=1)
     monkeypatch.setattr(notebook, "MAX_FILM_BYTES", 100)
-    html = find_episode(tmp_path, "rl-video-episode-0")._repr_html_()
+    html = of_name(tmp_path, "rl-video-episode-0")._repr_html_()
     assert "<video" not in html
     assert re.search(r"<img [^>]*src='data:image/jpeg;base64,", html)
 
 
 def test_a_text_episode_is_its_last_screen(tmp_path: Path) -> None:
     film("RecordVideo", AnsiEnv(length=3, fps=10), tmp_path, n_episodes=1)
-    html = find_episode(tmp_path, "rl-video-episode-0")._repr_html_()
+    html = of_name(tmp_path, "rl-video-episode-0")._repr_html_()
     screen = re.search(r"<pre[^>]*>(.*?)</pre>", html, re.DOTALL)
     assert screen
     assert "3" in screen[1]
@@ -95,8 +99,8 @@ def test_hostile_facts_are_text(tmp_path: Path) -> None:
         tags = _Tags(html)
         assert "script" not in tags.names()
         assert not any(name.startswith("on") for _, attributes in tags.found for name in attributes)
-    assert "no film" in find_episode(tmp_path, "linked")._repr_html_()
-    assert "no film" in find_episode(tmp_path, "torn")._repr_html_()
+    assert "no film" in of_name(tmp_path, "linked")._repr_html_()
+    assert "no film" in of_name(tmp_path, "torn")._repr_html_()
 
 
 def test_it_is_loaded_only_when_it_is_needed() -> None:

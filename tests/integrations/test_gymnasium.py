@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import shutil
 import threading
@@ -19,6 +18,7 @@ from gymnasium.wrappers import RenderCollection, TimeLimit
 import rollcam
 from rollcam.store.files import list_episodes
 from tests import barcode
+from tests.integrations.dropin import check_signature
 
 
 class Counting(gym.Env):
@@ -60,14 +60,7 @@ def films(folder: Path) -> dict[str, list[int]]:
 
 
 def test_the_signature_is_gymnasiums() -> None:
-    ours = inspect.signature(rollcam.RecordVideo.__init__).parameters
-    theirs = inspect.signature(GymnasiumRecordVideo.__init__).parameters
-    assert list(ours)[: len(theirs)] == list(theirs)
-    for name, parameter in theirs.items():
-        assert ours[name].kind is parameter.kind
-        if name != "gc_trigger":  # ours leaves no garbage to collect
-            assert ours[name].default == parameter.default
-    assert all(p.kind is p.KEYWORD_ONLY for p in list(ours.values())[len(theirs) :])
+    check_signature(rollcam.RecordVideo, GymnasiumRecordVideo)
 
 
 def test_whole_episodes_with_their_last_frame(tmp_path: Path) -> None:

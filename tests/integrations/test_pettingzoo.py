@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import inspect
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from rollcam.integrations.pettingzoo import RecordVideo, RecordVideoParallel
 from tests import barcode
 from tests.films import wait_until
 from tests.integrations.agent_envs import DrawnAEC, DrawnParallel, play_aec, play_parallel
+from tests.integrations.dropin import check_signature
 from tests.integrations.vector_films import always, episodes, shown
 
 APIS: dict[str, Any] = {
@@ -124,13 +124,7 @@ def test_names_counts_and_attributes_are_pettingzoos(
 @pytest.mark.parametrize("api", APIS)
 def test_the_signature_and_the_attributes_are_pettingzoos(api: str, tmp_path: Path) -> None:
     made, record, theirs_record, _ = APIS[api]
-    ours = inspect.signature(record.__init__).parameters
-    theirs = inspect.signature(theirs_record.__init__).parameters
-    assert list(ours)[: len(theirs)] == list(theirs)
-    for name, parameter in theirs.items():
-        assert ours[name].kind is parameter.kind
-        if name != "gc_trigger":  # ours leaves no garbage to collect
-            assert ours[name].default == parameter.default
+    check_signature(record, theirs_record)
     of_theirs = theirs_record(made(), str(tmp_path / "theirs"))
     of_ours = record(made(), tmp_path / "ours")
     wanted = {name for name in vars(of_theirs) if not name.startswith("_")}

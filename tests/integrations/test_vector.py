@@ -27,6 +27,7 @@ from tests.integrations.vector_films import (
     film_separately,
     make,
     play,
+    separate_films,
     shown,
     tiles,
 )
@@ -43,11 +44,7 @@ def test_separate_films_hold_every_frame_of_each_episode(
     env = film_separately(tmp_path, make(kind, mode))
     play(env, N_STEPS, mode, seed=7)
     env.close()
-    wanted = {
-        f"rl-video-env-{i}-episode-{n}": frames
-        for i, length in enumerate(LENGTHS)
-        for n, frames in enumerate(counted(length, N_STEPS, mode))
-    }
+    wanted = separate_films(N_STEPS, mode)
     assert shown(tmp_path) == wanted
     for name, episode in episodes(tmp_path).items():
         index, number, frames = int(name[13]), int(name[-1]), wanted[name]

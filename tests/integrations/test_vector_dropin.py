@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordVideo as GymnasiumRecordVideo
 
 from rollcam.integrations.vector import RecordVideo
+from tests.integrations.dropin import check_signature
 from tests.integrations.vector_films import (
     always,
     make,
@@ -101,14 +101,7 @@ def test_names_counts_and_attributes_are_gymnasiums(
 
 
 def test_the_signature_is_gymnasiums() -> None:
-    ours = inspect.signature(RecordVideo.__init__).parameters
-    theirs = inspect.signature(GymnasiumRecordVideo.__init__).parameters
-    assert list(ours)[: len(theirs)] == list(theirs)
-    for name, parameter in theirs.items():
-        assert ours[name].kind is parameter.kind
-        if name != "gc_trigger":  # ours leaves no garbage to collect
-            assert ours[name].default == parameter.default
-    assert all(p.kind is p.KEYWORD_ONLY for p in list(ours.values())[len(theirs) :])
+    check_signature(RecordVideo, GymnasiumRecordVideo)
 
 
 def test_every_public_attribute_of_gymnasiums_is_there(tmp_path: Path) -> None:

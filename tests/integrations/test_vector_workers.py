@@ -23,13 +23,12 @@ from tests.envs import CountingEnv
 from tests.films import said_by_rollcam, wait_until
 from tests.integrations.vector_films import (
     FPS,
-    LENGTHS,
     MODES,
-    counted,
     episodes,
     film_separately,
     make,
     play,
+    separate_films,
     shown,
 )
 
@@ -47,11 +46,7 @@ def test_every_frame_of_each_episode(kind: str, mode: AutoresetMode, tmp_path: P
     env = film_in_workers(tmp_path, make(kind, mode))
     play(env, N_STEPS, mode, seed=7)
     env.close()
-    wanted = {
-        f"rl-video-env-{i}-episode-{n}": frames
-        for i, length in enumerate(LENGTHS)
-        for n, frames in enumerate(counted(length, N_STEPS, mode))
-    }
+    wanted = separate_films(N_STEPS, mode)
     assert shown(tmp_path) == wanted
     runs = set()
     for name, episode in episodes(tmp_path).items():

@@ -91,6 +91,15 @@ def counted(length: int, n_steps: int, mode: AutoresetMode) -> list[list[int]]:
     return made
 
 
+def separate_films(n_steps: int, mode: AutoresetMode) -> dict[str, list[int]]:
+    """The frame numbers of each film in `n_steps` vector steps, where every episode is filmed."""
+    return {
+        f"rl-video-env-{i}-episode-{n}": frames
+        for i, length in enumerate(LENGTHS)
+        for n, frames in enumerate(counted(length, n_steps, mode))
+    }
+
+
 def film_separately(folder: Path, env: VectorEnv, **settings: Any) -> RecordVideo:
     given = {"episode_trigger": always, "layout": "separate", **settings}
     return RecordVideo(env, folder, **given)

@@ -18,19 +18,13 @@ import numpy as np
 import rollcam
 from tests import barcode
 from tests.envs import CountingEnv, AnsiEnv
+from tests.films import wait_until
 
 folder = Path(sys.argv[1])
 
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def poll(condition, timeout_s=20):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.001)
 
 
 class Three:

@@ -83,7 +83,7 @@ if __name__ == "__main__":
     child = multiprocessing.get_context({start!r}).Process(target=work)
     child.start()
     if {is_terminated}:
-        poll(lambda: (folder / 'done').exists())
+        wait_until(lambda: (folder / 'done').exists(), 'the child has filmed')
         child.terminate()
     child.join(60)
     print(child.exitcode)
@@ -124,7 +124,10 @@ def test_a_whole_group_at_once(tmp_path: Path) -> None:
                 (folder / str(os.getpid())).touch()
                 signal.pause()
         film()
-        poll(lambda: len([p for p in folder.iterdir() if p.name.isdigit()]) == 3)
+        wait_until(
+            lambda: len([p for p in folder.iterdir() if p.name.isdigit()]) == 3,
+            'all three have begun',
+        )
         os.killpg(0, signal.SIGKILL)
     """
     run(code, tmp_path, status=-signal.SIGKILL)

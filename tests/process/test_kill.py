@@ -82,7 +82,10 @@ def test_whenever_it_dies_what_is_there_plays(tmp_path: Path) -> None:
                     recorder.frame(barcode.draw(k, 64, 48))
                 os._exit(3)
             partial = folder / str(trial) / ".rollcam" / "partial"
-            poll(lambda: any(film.stat().st_size > 1500 * trial for film in partial.glob("*/*.mp4")))
+            wait_until(
+                lambda: any(film.stat().st_size > 1500 * trial for film in partial.glob("*/*.mp4")),
+                "the film has grown",
+            )
             os.kill(pid, signal.SIGKILL)
             assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     """

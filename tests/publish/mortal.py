@@ -169,7 +169,7 @@ def _wait_for(path: Path) -> None:
     """Give a place that is not prompt time to show what nobody has written down as handed over."""
     deadline = time.monotonic() + _LIMIT_S / 2
     while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks; that it never comes is no failure
 
 
 def _sinks(wanted: str) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _wait(child: int, deadline: float) -> int:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks, until the deadline
     _end_session(child)
     os.waitpid(child, 0)
     return 124

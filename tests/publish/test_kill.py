@@ -32,7 +32,7 @@ def poll(condition, timeout_s=30):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
+        time.sleep(0.002)  # between two looks; as `wait_until`, in a script that imports little
 
 def die_at(state, when, n):
     real, seen = Ledger.put, []

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from click.testing import CliRunner
 from rollcam.cli.main import cli
 from rollcam.episode import Episode
 from rollcam.recovery import recover
+from tests.films import wait_until
 from tests.rllib.rollouts import films_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,13 +74,12 @@ def _run(folder: Path, how: str) -> None:
 def _wait_until_nobody_writes(folder: Path) -> None:
     """Runners that nobody stopped end shortly after their driver; until then, they live."""
     growing = folder / ".rollcam" / "partial"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+
+    def is_quiet() -> bool:
         recover(folder)
-        if not any(growing.glob("*/*")):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"somebody still writes: {list(growing.glob('*/*'))}")
+        return not any(growing.glob("*/*"))
+
+    wait_until(is_quiet, "nobody writes any more", 30, every_s=0.1)
 
 
 def _ids(folder: Path, event: str) -> set[str]:

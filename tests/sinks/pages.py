@@ -56,6 +56,16 @@ def watch(video: Any) -> dict[str, Any]:
     return seen
 
 
+def n_moments(picture: Any) -> int:
+    """Look at an animated picture until it has shown three that differ; how many there were."""
+    seen: set[bytes] = set()
+    for _ in range(200):
+        seen.add(picture.screenshot())
+        if len(seen) > 2:
+            break
+    return len(seen)
+
+
 def on_page(
     browser: Any, url: str, job: Callable[[Page], Any], *, width: int = 1100, height: int = 700
 ) -> Any:

@@ -61,7 +61,7 @@ def running(
                 told = log.read_text(errors="replace")[-2000:]
                 assert server.poll() is None, f"the server ended: {told}"
                 assert time.monotonic() < deadline, f"no answer within {START_S:g} s: {told}"
-                time.sleep(0.05)
+                time.sleep(0.05)  # between two looks; START_S is the limit
             yield server
         finally:
             _end(server)

@@ -17,7 +17,7 @@ from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.mlflow import RUN_TAG, MlflowSink, without_secrets
 from tests.sinks.deliveries import LENGTH_S, changed, killed_while_publishing, record
-from tests.sinks.pages import on_page, screenshot, watch
+from tests.sinks.pages import n_moments, on_page, screenshot, watch
 from tests.sinks.servers import MLFLOW_QUIET, free_port, mlflow_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -302,13 +302,9 @@ def test_animated_pictures_move_on_the_step_slider(
         track.click(position={"x": box["width"] - 2, "y": box["height"] / 2})
         picture = page.locator("img[src*='step%2B3000']").first
         picture.wait_for()
-        seen = set()
-        for _ in range(200):
-            seen.add(picture.screenshot())
-            if len(seen) > 2:
-                break
+        n_seen = n_moments(picture)
         screenshot(page, "mlflow-slider.png")
-        return len(seen)
+        return n_seen
 
     url = f"{server}/#/experiments/0/runs/{run_id}/model-metrics"
     assert on_page(browser, url, job) > 2

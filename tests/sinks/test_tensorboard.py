@@ -18,7 +18,7 @@ from rollcam.publish.sink import Delivery, Sink
 from rollcam.sinks.tensorboard import TensorBoardSink
 from tests.films import wait_until
 from tests.sinks.deliveries import LENGTH_S, changed, killed_while_publishing, record
-from tests.sinks.pages import on_page, screenshot, watch
+from tests.sinks.pages import n_moments, on_page, screenshot, watch
 from tests.sinks.servers import answers, free_port, get, running
 
 
@@ -338,13 +338,9 @@ def test_preview_moves_in_the_stock_image_tab(board: Board, browser: Any) -> Non
             "image-card img, tf-image-loader img, img[src*='individualImage']"
         ).first
         picture.wait_for()
-        seen = set()
-        for _ in range(200):
-            seen.add(picture.screenshot())
-            if len(seen) > 2:
-                break
+        n_seen = n_moments(picture)
         screenshot(page, "tensorboard-image-tab.png")
-        return len(seen)
+        return n_seen
 
     assert on_page(browser, f"{board.base}/#images", job) > 2
 

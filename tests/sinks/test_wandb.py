@@ -17,11 +17,11 @@ from rollcam.errors import SettingError, SinkError, SinkRefused
 from rollcam.publish.sink import Sink
 from rollcam.sinks.wandb import WandbSink
 from rollcam.sinks.wandb_row import TrainerLog, row_facts
+from tests.films import wait_until
 from tests.sinks.wandb_scripts import (
     ROOT,
     logs_on_disk,
     make_films,
-    poll,
     rows_on_disk,
     run_script,
     started,
@@ -363,7 +363,7 @@ def test_the_end_of_the_log_is_waited_for_when_the_run_is_over(tmp_path: Path) -
         for film in films:
             sink.publish(film)
         sink.close()
-        poll(lambda: len(sink.stored(films[:1])), "the log is there")
+        wait_until(lambda: len(sink.stored(films[:1])), "the log is there", 30, every_s=0.02)
         (log,) = Path(os.environ["WANDB_DIR"]).glob("wandb/*run-*/run-r.wandb")
         whole = log.read_bytes()
         log.write_bytes(whole[:7])
@@ -391,5 +391,5 @@ def test_errors_of_a_call_and_calls_that_hang() -> None:
     with pytest.raises(SinkError, match="an earlier request"):
         bounded("asking", lambda: None)
     released.set()
-    poll(lambda: not bounded.is_waiting, "the call is over")
+    wait_until(lambda: not bounded.is_waiting, "the call is over", 30)
     assert bounded("asking", lambda: 7) == 7

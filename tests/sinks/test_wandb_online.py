@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from rollcam.publish.sink import Delivery
-from tests.sinks.wandb_scripts import make_films, poll, run_script, started
+from tests.films import wait_until
+from tests.sinks.wandb_scripts import make_films, run_script, started
 from tests.sinks.wandb_server import Run, WandbServer
 
 QUICK = {
@@ -69,7 +70,7 @@ def test_films_beside_a_trainer_are_stored_when_the_server_lists_them(
             run.log({"loss": step}, step=step)
             run.log({"lr": step}, step=step)
             step += 1
-            time.sleep(0.02)
+            time.sleep(0.02)  # a step of the trainer's takes its time
         side.finished()
         run.log({"loss": step, "lr": step}, step=step)
         all_stored(sink, films)
@@ -96,12 +97,10 @@ def test_nothing_is_stored_before_the_row_is(tmp_path: Path, server: WandbServer
         sink = WandbSink(run)
         sink.publish(films[0])
         run.log({"loss": 1})
-        poll(lambda: any((Path(run.dir) / "media").rglob("*.mp4")), "the copy is made")
+        wait_until(lambda: any((Path(run.dir) / "media").rglob("*.mp4")), "the copy is made", 30)
         import requests
-        deadline = time.monotonic() + 30
         server = os.environ["WANDB_BASE_URL"]
-        while not requests.get(server + "/media/p/r").json() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: requests.get(server + "/media/p/r").json(), "it is there", 30, every_s=0.1)
         told(stored=len(sink.stored(films)))
         os._exit(0)
         """,
@@ -133,7 +132,7 @@ def test_an_upload_that_fails_for_good_is_repaired(
                 return len(sink.stored(films)) == 2
             except SinkError as error:
                 errors.add(str(error))
-        poll(stored, "both are stored", 90)
+        wait_until(stored, "both are stored", 90, every_s=0.02)
         run.finish()
         told(errors=sorted(errors))
         """,
@@ -158,7 +157,7 @@ def test_bytes_that_the_server_loses_are_missed(tmp_path: Path, server: WandbSer
                 assert not sink.stored(films)
             except SinkError as error:
                 return str(error)
-        poll(said, "it is missed", 60)
+        wait_until(said, "it is missed", 60, every_s=0.02)
         told(said=said())
         """,
         tmp_path,
@@ -328,15 +327,17 @@ def test_killed_at_any_moment_every_film_is_there_once_after_the_next_process(
         if "{moment}" == "stored":
             all_stored(sink, films[:1])
             die()
-        time.sleep(60)
+        time.sleep(60)  # it is killed before
     """
     with started(code, tmp_path, settings=settings(server)) as process:
         run = server.run("r")
         if moment == "file":
-            poll(lambda: run.media(), "the file is there")
+            wait_until(lambda: run.media(), "the file is there", 30)
         elif moment == "row":
-            poll(lambda: run.history and run.puts, "the row is there")
-            poll(lambda: any(name.startswith("media/") for name in run.puts), "the upload failed")
+            wait_until(lambda: run.history and run.puts, "the row is there", 30)
+            wait_until(
+                lambda: any(name.startswith("media/") for name in run.puts), "the upload failed", 30
+            )
         else:
             process.wait(60)
     server.faults.streams = server.faults.puts = 0

@@ -66,7 +66,7 @@ def test_a_trainer_that_names_its_steps_and_logs_twice_at_each(tmp_path: Path) -
             if step == 50:
                 side.start()
             run.log({"lr": step}, step=step)
-            time.sleep(0.01)
+            time.sleep(0.01)  # a step of the trainer's takes its time
         side.finished()
         run.finish()
         told(target=sink.target, stored=sorted(sink.stored(films)))
@@ -112,7 +112,7 @@ def test_a_trainer_that_lets_wandb_count(tmp_path: Path) -> None:
         for k in range(150):
             wandb.log({"loss": k}, commit=False)
             wandb.log({"lr": k})
-            time.sleep(0.01)
+            time.sleep(0.01)  # a step of the trainer's takes its time
         side.finished()
         wandb.finish()
         """,
@@ -130,7 +130,7 @@ def test_a_trainer_that_falls_silent_gives_way_to_rows_of_our_own(tmp_path: Path
         run = wandb.init(project="p", id="r")
         side = Side(WandbSink(run), films)
         side.start()
-        poll(lambda: len(side.films) < 4, "a film rides in the first row")
+        wait_until(lambda: len(side.films) < 4, "a film rides in the first row", 30)
         run.log({"loss": 1})
         side.finished()
         run.finish()
@@ -185,7 +185,7 @@ def test_a_slow_trainer_that_names_its_steps_finds_none_of_them_taken(
         sink = WandbSink(run)
         for step in range(4):
             run.log({{"loss": step}}, step=step, commit={habit == "closed"})
-            poll(lambda: wandb_row.guard_of(run)._trainer.silent_s() > 0.5, "it is silent") \
+            wait_until(lambda: wandb_row.guard_of(run)._trainer.silent_s() > 0.5, "it is silent", 30) \
                 if step else None
             sink.publish(films[step])
             sink.stored(films)
@@ -258,7 +258,7 @@ def test_tensorboards_rows_and_the_films_keep_out_of_each_others_way(tmp_path: P
             writer.add_scalar("lr", k, k)
             if k == 10:
                 side.start()
-            time.sleep(0.01)
+            time.sleep(0.01)  # a step of the trainer's takes its time
         side.finished()
         writer.close()
         run.finish()
@@ -284,7 +284,7 @@ def test_two_sinks_of_one_run_share_its_row(tmp_path: Path) -> None:
         while any(side.is_alive() for side in sides):
             run.log({"loss": step}, step=step)
             step += 1
-            time.sleep(0.01)
+            time.sleep(0.01)  # a step of the trainer's takes its time
         for side in sides:
             side.finished()
         run.finish()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import rollcam
 from rollcam.publish.sink import Delivery
 from rollcam.sinks.wandb_log import TransactionLog, VideoRow, videos_of
-from rollcam.store import catalog
+from rollcam.store import files
 from tests.envs import CountingEnv
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +27,8 @@ PRELUDE = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
 from rollcam.errors import SinkError, SinkRefused
-from tests.sinks.wandb_scripts import deliveries, poll, told
+from tests.films import wait_until
+from tests.sinks.wandb_scripts import deliveries, told
 import wandb
 from rollcam.sinks import wandb_row
 from rollcam.sinks.wandb import WandbSink
@@ -50,7 +50,7 @@ class Side(threading.Thread):
                 self.sink.publish(self.films[0])
             except SinkError as error:
                 self.errors.append(str(error))
-                time.sleep(0.05)
+                time.sleep(0.05)  # before it is tried again; 90 s is the limit
             else:
                 self.films.pop(0)
 
@@ -60,13 +60,8 @@ class Side(threading.Thread):
 
 
 def all_stored(sink, wanted, timeout_s=60):
-    deadline = time.monotonic() + timeout_s
-    while True:
-        found = set(sink.stored(wanted))
-        if found == {film.episode.episode_id for film in wanted}:
-            return
-        assert time.monotonic() < deadline, f"stored: {len(found)} of {len(wanted)}"
-        time.sleep(0.25)
+    ids = {film.episode.episode_id for film in wanted}
+    wait_until(lambda: set(sink.stored(wanted)) == ids, "all are stored", timeout_s, every_s=0.25)
 
 
 def die():
@@ -93,21 +88,13 @@ def make_films(folder: Path, n: int = 3) -> list[Delivery]:
 
 def deliveries(folder: Path) -> list[Delivery]:
     """Return the films of a folder as the publisher hands them over, in order."""
-    episodes = sorted(catalog.list_episodes(folder).episodes, key=lambda e: e.episode_index or 0)
+    episodes = sorted(files.list_episodes(folder).episodes, key=lambda e: e.episode_index or 0)
     found = []
     for episode in episodes:
         assert episode.media_path is not None
         assert episode.sha256 is not None
         found.append(Delivery(episode, episode.media_path, episode.sha256))
     return found
-
-
-def poll(condition: Any, what: str, timeout_s: float = 30.0) -> None:
-    """Wait until `condition` holds; `what` names it in the failure."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain until {what}"
-        time.sleep(0.02)
 
 
 def told(**answer: Any) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from rollcam.episode import Episode, EpisodeStatus
 from rollcam.errors import EpisodeNotFound, RollcamWarning, StoreError
-from rollcam.store import catalog, files, sidecar
+from rollcam.store import files, sidecar
+from rollcam.store.catalog import Catalog
 from rollcam.store.layout import Folder
 from rollcam.store.names import HIDDEN
 
@@ -52,6 +53,11 @@ def add(root: Path) -> Add:
         return episode
 
     return put
+
+
+def find(root: Path, wanted: str) -> Episode:
+    with Catalog(root) as catalog:
+        return catalog.get(wanted)
 
 
 def lying(root: Path) -> list[str]:
@@ -149,28 +155,28 @@ class TestFind:
     def test_by_name_or_id(self, root: Path, add: Add, wanted: str) -> None:
         film = add("a/ep-0", episode_id="01JDA00000")
         add("a/ep-01", episode_id="01JDB00000")
-        assert catalog.find_episode(root, wanted) == film
+        assert find(root, wanted) == film
 
     def test_text(self, root: Path, add: Add) -> None:
         film = add("lake", media=".cast")
-        assert catalog.find_episode(root, "lake.cast") == film
+        assert find(root, "lake.cast") == film
 
     def test_the_whole_name_before_a_part_of_it(self, root: Path, add: Add) -> None:
         outer, inner = add("ep"), add("a/ep")
-        assert catalog.find_episode(root, "ep") == outer
-        assert catalog.find_episode(root, "a/ep") == inner
+        assert find(root, "ep") == outer
+        assert find(root, "a/ep") == inner
 
     def test_a_name_before_the_beginning_of_an_id(self, root: Path, add: Add) -> None:
         film = add("01JD", episode_id="01JE0")
         add("other", episode_id="01JD0")
-        assert catalog.find_episode(root, "01JD") == film
+        assert find(root, "01JD") == film
 
     @pytest.mark.parametrize("wanted", ["ep", "01JD"])
     def test_more_than_one(self, root: Path, add: Add, wanted: str) -> None:
         for number in range(7):
             add(f"{number}/ep", episode_id=f"01JD{number}")
         with pytest.raises(EpisodeNotFound, match="names 7 episodes") as caught:
-            catalog.find_episode(root, wanted)
+            find(root, wanted)
         assert "01JD0" in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -179,25 +185,25 @@ class TestFind:
     def test_none(self, root: Path, add: Add, wanted: str) -> None:
         add("ep-0")
         with pytest.raises(EpisodeNotFound, match="rollcam ls"):
-            catalog.find_episode(root, wanted)
+            find(root, wanted)
 
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="there is no folder"):
-            catalog.find_episode(tmp_path / "none", "ep")
+            find(tmp_path / "none", "ep")
 
     def test_nothing_names_nothing(self, root: Path, add: Add) -> None:
         add("ep-0")
         with pytest.raises(EpisodeNotFound):
-            catalog.find_episode(root, "")
+            find(root, "")
 
     def test_a_name_that_ends_like_a_film(self, root: Path, add: Add) -> None:
         film = add("ep.mp4")
-        assert catalog.find_episode(root, "ep.mp4") == film
+        assert find(root, "ep.mp4") == film
 
     @pytest.mark.parametrize("wanted", ["lake.json", "lake.steps.json"])
     def test_text_of_version_1(self, root: Path, add: Add, wanted: str) -> None:
         film = add("lake", media=".json")
-        assert catalog.find_episode(root, wanted) == film
+        assert find(root, wanted) == film
 
 
 class TestDelete:

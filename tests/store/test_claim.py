@@ -107,7 +107,7 @@ def test_a_child_does_not_keep_it_alive(folder: Path, way: str) -> None:
         "os.fork": """
 child = os.fork()
 if child == 0:
-    time.sleep(60)
+    time.sleep(60)  # it is killed before
     os._exit(0)
 """,
         "multiprocessing": """

@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from rollcam.store.catalog import Catalog
 from rollcam.store.files import list_episodes
 from rollcam.store.index_file import IndexFile
 from rollcam.store.layout import HIDDEN
+from tests.films import wait_until
 from tests.hammer import check, facts_for, put
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -392,11 +392,15 @@ class TestInMemory:
                 catalog.close()
                 status = 0 if is_right else 1
             os._exit(status)
-        deadline = time.monotonic() + 30
-        done, status = 0, 0
-        while not done and time.monotonic() < deadline:
+        ended: list[int] = []
+
+        def has_ended() -> bool:
             done, status = os.waitpid(child, os.WNOHANG)
-        assert (done, status) == (child, 0)
+            ended.extend([status] if done else [])
+            return bool(ended)
+
+        wait_until(has_ended, "the child has ended", 30)
+        assert ended == [0]
         assert same_as_the_sidecars(catalog)
         assert not is_in_memory(catalog)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from rollcam.errors import SettingError, StoreError
 from rollcam.store.layout import RESERVE, Folder, NameTemplate, clean_name, write_atomically
-from rollcam.store.names import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX
+from rollcam.store.names import HIDDEN, MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX, taking
 
 SUFFIXES = (*MEDIA_SUFFIXES, SIDECAR_SUFFIX, STEPS_SUFFIX)
 SURROGATE = "\udcff"  # how Python tells a byte that is no text
@@ -23,9 +24,17 @@ def folder(tmp_path: Path) -> Folder:
 
 def take(folder: Folder, wanted: str) -> str:
     """Take a name and put a film there, as the recorder does."""
-    with folder.taking(wanted) as name:
-        folder.path(name, ".mp4").write_bytes(b"film")
+    with held(folder, wanted) as name:
+        at(folder, name, ".mp4").write_bytes(b"film")
     return name
+
+
+def held(folder: Folder, wanted: str) -> AbstractContextManager[str]:
+    return taking(folder.root, wanted, folder.claim.claim_id)
+
+
+def at(folder: Folder, name: str, suffix: str) -> Path:
+    return folder.root / f"{name}{suffix}"
 
 
 def claims(folder: Folder) -> list[str]:
@@ -87,7 +96,7 @@ class TestCleanName:
         # Room is left for a number and every suffix.
         assert take(folder, name) == name
         assert take(folder, name) == f"{name}_2"
-        folder.path(f"{name}_1000", SIDECAR_SUFFIX).write_bytes(b"")
+        at(folder, f"{name}_1000", SIDECAR_SUFFIX).write_bytes(b"")
 
     def test_text_that_is_none(self) -> None:
         clean_name(f"a{SURROGATE}b").encode()
@@ -277,23 +286,23 @@ class TestTaking:
         assert take(folder, "ep_2") == "ep_2"
         assert take(folder, "ep") == "ep"
         assert take(folder, "ep") == "ep_3"
-        folder.path("ep", ".mp4").unlink()
+        at(folder, "ep", ".mp4").unlink()
         assert take(folder, "ep") == "ep"
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_any_file_of_the_name_takes_it(self, folder: Folder, suffix: str) -> None:
-        file = folder.path("ep", suffix)
+        file = at(folder, "ep", suffix)
         file.write_bytes(b"theirs")
         assert take(folder, "ep") == "ep_2"
         assert file.read_bytes() == b"theirs"
 
     @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
     def test_a_link_to_nowhere_takes_it(self, folder: Folder) -> None:
-        folder.path("ep", ".mp4").symlink_to(folder.root / "nowhere")
+        at(folder, "ep", ".mp4").symlink_to(folder.root / "nowhere")
         assert take(folder, "ep") == "ep_2"
 
     def test_a_folder_of_the_name_takes_it(self, folder: Folder) -> None:
-        folder.path("ep", ".mp4").mkdir()
+        at(folder, "ep", ".mp4").mkdir()
         assert take(folder, "ep") == "ep_2"
 
     def test_other_files_do_not(self, folder: Folder) -> None:
@@ -303,20 +312,20 @@ class TestTaking:
         assert take(folder, "ep") == "ep"
 
     def test_while_it_is_held(self, folder: Folder) -> None:
-        with folder.taking("ep") as first, folder.taking("ep") as second:
+        with held(folder, "ep") as first, held(folder, "ep") as second:
             assert (first, second) == ("ep", "ep_2")
             assert len(claims(folder)) == 2
         assert claims(folder) == []
 
     def test_given_back_after_an_error(self, folder: Folder) -> None:
-        with pytest.raises(ZeroDivisionError), folder.taking("ep"):
+        with pytest.raises(ZeroDivisionError), held(folder, "ep"):
             _ = 1 / 0
         assert claims(folder) == []
         assert take(folder, "ep") == "ep"
 
     def test_names_that_begin_differently_and_are_very_long(self, folder: Folder) -> None:
         names = [f"{letter}/" + "日" * 60 for letter in "ab"]
-        with folder.taking(names[0]) as first, folder.taking(names[1]) as second:
+        with held(folder, names[0]) as first, held(folder, names[1]) as second:
             assert first != second
         assert [take(folder, name) for name in names] == names
 
@@ -331,12 +340,13 @@ class TestTaking:
 RACER = """
 import sys
 from rollcam.store.layout import Folder
+from rollcam.store.names import taking
 folder = Folder(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(int(sys.argv[2])):
-    with folder.taking("runs/ep") as name:
-        with open(folder.path(name, ".mp4"), "x") as film:
+    with taking(folder.root, "runs/ep", folder.claim.claim_id) as name:
+        with open(folder.root / f"{name}.mp4", "x") as film:
             film.write(name)
     print(name, flush=True)
 """
@@ -344,8 +354,9 @@ for _ in range(int(sys.argv[2])):
 HOLDER = """
 import sys
 from rollcam.store.layout import Folder
+from rollcam.store.names import taking
 folder = Folder(sys.argv[1])
-with folder.taking("ep") as name:
+with taking(folder.root, "ep", folder.claim.claim_id) as name:
     print(name, flush=True)
     sys.stdin.readline()
 """
@@ -376,7 +387,7 @@ class TestProcesses:
         names = [name for each in taken for name in each]
         assert len(set(names)) == n_processes * n_each
         assert "runs/ep" in names
-        assert all(folder.path(name, ".mp4").read_text() == name for name in names)
+        assert all(at(folder, name, ".mp4").read_text() == name for name in names)
         assert claims(folder) == []
 
     def test_both_get_a_name(self, folder: Folder) -> None:

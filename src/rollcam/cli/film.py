@@ -8,20 +8,14 @@ from typing import Any
 import click
 
 from rollcam.cli import HELP
-from rollcam.cli.record import JsonObject
+from rollcam.cli.record import JsonObject, episodes_option, out_option
 from rollcam.errors import RollcamError
 
 
 @click.command(context_settings=HELP)
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--episodes", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("videos"),
-    show_default=True,
-    help="Recordings folder.",
-)
+@episodes_option
+@out_option
 @click.option(
     "--env",
     help="An id of Gymnasium's, or module:callable, called with the env_config. Default: the "

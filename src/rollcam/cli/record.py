@@ -35,16 +35,20 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         return parsed
 
 
-@click.command(context_settings=HELP)
-@click.argument("env_id")
-@click.option("--episodes", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
+episodes_option = click.option("--episodes", type=click.IntRange(1), default=1, show_default=True)
+out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("videos"),
     show_default=True,
     help="Recordings folder.",
 )
+
+
+@click.command(context_settings=HELP)
+@click.argument("env_id")
+@episodes_option
+@out_option
 @click.option(
     "--seed", type=click.IntRange(0), help="Seed of the first episode; the next ones count on."
 )

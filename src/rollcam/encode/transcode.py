@@ -107,19 +107,7 @@ def transcode(
     if action == "none":
         return _result(before, before, "none", ("It plays already; nothing was done.",))
     job = _Job(before, crf, None if like is None else Path(like), in_place, progress)
-    # A link stays a link: the file that it points to is the one to replace.
-    folder = (source.resolve() if in_place else wanted or source).parent
-    temporary = folder / f".rollcam-{uuid.uuid4().hex}.mp4"
-    try:
-        action, notes, after = job.write(temporary, action)
-        with open(temporary, "rb+") as file:  # Windows flushes only what is open for writing
-            os.fsync(file.fileno())
-        place = _publish(temporary, source, wanted, in_place=in_place)
-    except OSError as error:
-        detail = error.strerror or error
-        raise EncoderFailed(f"the mended film cannot be written into {folder}: {detail}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    action, notes, after, place = _written(job, action, source, wanted)
     return _result(before, after, action, notes, place)
 
 
@@ -271,6 +259,26 @@ class _Job:
 
 class _UnverifiedError(EncoderFailed):
     """What was written is not what was to be written."""
+
+
+def _written(
+    job: _Job, action: Action, source: Path, target: Path | None
+) -> tuple[Action, tuple[str, ...], MediaReport, Path]:
+    """Write the film beside where it will be, and give it its name there."""
+    # A link stays a link: the file that it points to is the one to replace.
+    folder = (source.resolve() if job.in_place else target or source).parent
+    temporary = folder / f".rollcam-{uuid.uuid4().hex}.mp4"
+    try:
+        action, notes, after = job.write(temporary, action)
+        with open(temporary, "rb+") as file:  # Windows flushes only what is open for writing
+            os.fsync(file.fileno())
+        place = _publish(temporary, source, target, in_place=job.in_place)
+    except OSError as error:
+        detail = error.strerror or error
+        raise EncoderFailed(f"the mended film cannot be written into {folder}: {detail}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return action, notes, after, place
 
 
 def _publish(temporary: Path, source: Path, target: Path | None, *, in_place: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -107,10 +108,11 @@ class VideoEncoder:
         return self._timeline.end(n_frames)
 
     def close(self) -> None:
-        """Close the file as it is. May be called twice."""
+        """Close the file as it is, and end the encoder with its threads. May be called twice."""
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._stream.close()
 
     def _encode(self, time: int, duration: int) -> None:
         self._last_time = time
@@ -137,7 +139,7 @@ class _Stream:
     def __init__(self, container: Any, stream: Any, head: bytes, time_base: Any) -> None:
         self.head = head
         self.time_base = time_base
-        # Kept, never closed: it writes to memory only, and its encoder is what is used.
+        # It writes to memory only; its encoder is what is used.
         self._container = container
         self._stream = stream
 
@@ -147,6 +149,19 @@ class _Stream:
             return list(self._stream.encode(frame))
         except (av.FFmpegError, ValueError) as error:
             raise EncoderFailed(f"the encoder refused a frame: {error}") from error
+
+    def close(self) -> None:
+        """Free the encoder here and now, in this thread. May be called twice.
+
+        A container and its streams hold each other until one of them is closed: an encoder would keep
+        its threads (SVT-AV1 has sixteen) and its memory until a garbage collector comes by, which may
+        be on the training thread.
+        """
+        container, self._container, self._stream = self._container, None, None
+        if container is not None:
+            # What it has to say at its end goes nowhere.
+            with contextlib.suppress(require("av").FFmpegError, ValueError):
+                container.close()
 
 
 def _open_stream(width: int, height: int, timeline: Timeline, codec: Codec) -> _Stream:

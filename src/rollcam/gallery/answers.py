@@ -24,7 +24,7 @@ from rollcam.gallery.names import id_of, key_of
 from rollcam.gallery.posters import CHOICES
 from rollcam.gallery.shelf import Book, Shelf
 from rollcam.store import sidecar
-from rollcam.store.columns import COLUMNS, values_of
+from rollcam.store.columns import COLUMNS, fields_of, values_of
 from rollcam.store.names import SIDECAR_SUFFIX
 
 MAX_ROWS = 1000
@@ -309,7 +309,7 @@ def media_of(book: Book, episode: Episode) -> Path | None:
 
 def row_of(book: Book, episode: Episode) -> list[Any]:
     """Return the row of an episode that was read from its sidecar."""
-    known = dict(zip(COLUMNS, values_of(episode), strict=True))
+    known = dict(zip(COLUMNS, values_of(fields_of(episode)), strict=True))
     path = episode.sidecar_path
     if path is None or not path.is_relative_to(book.root):
         raise EpisodeNotFound("this episode lies in no folder")

@@ -19,7 +19,7 @@ from rollcam.gallery.ask import Question
 from rollcam.gallery.names import id_of
 from rollcam.gallery.posters import CHOICES, Posters
 from rollcam.gallery.shelf import Shelf
-from rollcam.store.columns import search_text
+from rollcam.store.columns import fields_of, search_text
 
 STATIC = Path(__file__).with_name("static")
 """The page."""
@@ -143,7 +143,7 @@ class _Site:
         if facts["poster"] is not None:
             facts["poster"] = self._write_posters(key, place, facts["poster"])
         _write(place / "facts.json", facts)
-        return handle, search_text(episode)
+        return handle, search_text(fields_of(episode))
 
     def _write_posters(self, key: str, place: Path, address: str) -> str | None:
         for at in CHOICES:

@@ -16,10 +16,9 @@ from typing import Any
 
 import ray
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
-from ulid import ULID
 
 from rollcam.capture.keep import KeepPolicy
-from rollcam.episode import EpisodeCallback
+from rollcam.episode import EpisodeCallback, new_id
 from rollcam.errors import RecordingFailedWarning, RollcamError
 from rollcam.follow import Follower
 from rollcam.integrations._rllib_runner import FAILED_METRIC, flush, push
@@ -65,7 +64,7 @@ class Driver:
     """
 
     def __init__(self, algorithm: Any, plan: Plan) -> None:
-        self.run_id = str(ULID())
+        self.run_id = new_id()
         self._plan = plan
         self._said: set[str] = set()
         self._n_failed = 0

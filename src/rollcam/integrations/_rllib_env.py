@@ -13,12 +13,15 @@ from gymnasium.core import ActType, ObsType
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import Trigger
 from rollcam.episode import Mode, scalars_of
-from rollcam.errors import RenderModeError, UsageError
+from rollcam.errors import UsageError
+from rollcam.integrations._env import check_render_mode
 from rollcam.integrations._rllib_settings import Ending, FilmSettings, Order
 from rollcam.recorder import Recorder
 
 CLOSE_S = 6.0
 """How long `close` waits for the last films, in seconds: Tune kills after 10."""
+
+_ADVICE = 'render_mode="rgb_array", for instance by env_config={"render_mode": "rgb_array"}'
 
 FINISHED, ABANDONED, INTERRUPTED = "finished", "abandoned", "interrupted"
 """Outcomes of an episode: it ended; RLlib began another one before; it was closed before."""
@@ -199,7 +202,7 @@ class _Crew:
     def begin(self, order: Order) -> None:
         """Begin the film of the episode whose `reset` has just been; its first frame is now."""
         self.cut(ABANDONED)
-        _check_render_mode(self._env)
+        check_render_mode(self._env, _ADVICE)
         recorder = self._recorder_for(order)
         facts = {**order.facts, "outcome": INTERRUPTED}
         recorder.set_context(**order.context)
@@ -308,13 +311,3 @@ def _plain_info(info: Any) -> dict[str, Any]:
 
 def _of_all(flag: Any) -> bool:
     return bool(flag.get("__all__", False) if isinstance(flag, Mapping) else flag)
-
-
-def _check_render_mode(env: gym.Env[Any, Any]) -> None:
-    mode = env.render_mode
-    if mode is None or mode == "human" or mode.startswith("depth"):
-        raise RenderModeError(
-            f"render_mode={mode!r} gives nothing that can be filmed; make the environment with "
-            f'render_mode="rgb_array", for instance by env_config={{"render_mode": "rgb_array"}}. '
-            f"It offers {env.metadata.get('render_modes', [])}"
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from rollcam.capture.rates import file_fps, input_fps
 from rollcam.integrations._sb3_frames import WholePictures, innermost, metadata_of, source_of
 from rollcam.integrations._settings import FilmSettings
 from rollcam.integrations._tiles import Tiles
-from rollcam.integrations._vector_films import EnvFilms, Plan
+from rollcam.integrations._vector_films import EnvFilms, Plan, n_threads
 from rollcam.integrations._vector_frames import FrameSource
 from rollcam.integrations._vector_given import seeds_of
 from rollcam.integrations._vector_layouts import Filming, VectorStep, View, info_of
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 MakeFilms = Callable[["Camera", int], "Sb3Films"]
 """Makes the films of one sub-environment, from its camera and its index."""
-
-_MAX_THREADS = 4
 
 
 class Sb3Films(EnvFilms):
@@ -277,11 +274,6 @@ class VecTap:
         result = self._step_wait()
         self._films.after_step(*result[1:])
         return result
-
-
-def n_threads(indices: Sequence[int], *, is_tiled: bool) -> int:
-    """Return how many background threads films of these sub-environments are worth."""
-    return 1 if is_tiled else min(len(indices), _MAX_THREADS, os.cpu_count() or 1)
 
 
 class Opened:

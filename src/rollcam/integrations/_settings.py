@@ -30,3 +30,17 @@ class FilmSettings(TypedDict, total=False):
     max_bytes: int | None
     run_id: str | None
     sinks: Sequence[str | Sink]
+
+
+_OF_THE_SPEC = {
+    "output_fps", "codec", "quality", "on_error", "on_full", "name", "resume", "mode", "max_bytes",
+    "run_id",
+}  # fmt: skip
+
+
+def for_spec(settings: FilmSettings) -> dict[str, Any]:
+    """Return the settings that are part of an environment's spec.
+
+    Those that hold the trainer (context, callbacks, metadata) are not.
+    """
+    return {key: value for key, value in settings.items() if key in _OF_THE_SPEC}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import inspect
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from rollcam.errors import SettingError
 
 if TYPE_CHECKING:
     from rollcam._camera import Camera
+
+_MAX_THREADS = 4
 
 EnvTrigger = Callable[[int, int], bool]
 """Called with the index of a sub-environment and a number."""
@@ -206,3 +209,8 @@ def _n_needed(function: Callable[..., Any]) -> int:
         return 1
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(p.kind in positional and p.default is p.empty for p in parameters)
+
+
+def n_threads(indices: Sequence[int], *, is_tiled: bool) -> int:
+    """Return how many background threads films of these sub-environments are worth."""
+    return 1 if is_tiled else min(len(indices), _MAX_THREADS, os.cpu_count() or 1)

@@ -14,7 +14,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from rollcam.errors import CaptureError
 from rollcam.integrations._vector_children import Children
-from rollcam.integrations._vector_tap import Answer, ChildTap, FrameTap, about
+from rollcam.integrations._vector_tap import Answer, ChildTap, FrameTap, plainly_about
 
 Render = Callable[[], Any]
 """Returns a frame, or raises what went wrong."""
@@ -77,7 +77,7 @@ class SyncFrames:
 
     def about(self) -> dict[str, Any]:
         """Return the facts of the first sub-environment."""
-        return about(self._envs[0])
+        return plainly_about(self._envs[0])
 
     def fetch(self, wants: Mapping[int, Want]) -> dict[int, Shown]:
         """Return what is wanted; nothing is rendered before it is called for."""

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from rollcam.integrations._env import about
+
 Answer = tuple[bool, Any]
 """Whether it went well, and the result; else what went wrong, in words."""
 
@@ -141,7 +143,7 @@ class ChildTap:
         return answered(verbs[verb], args)
 
     def _hello(self) -> dict[str, Any]:
-        return about(self._env)
+        return plainly_about(self._env)
 
     def _arm(self) -> None:
         self._tap.is_armed = self._keeps_last
@@ -222,26 +224,12 @@ def env_of_worker() -> Any:
     return None
 
 
-def about(env: Any) -> dict[str, Any]:
-    """Return what the sidecar says of an environment, as JSON can say it."""
-    return {
-        "env_id": env.spec.id if env.spec else type(env.unwrapped).__name__,
-        "env_spec": spec_of(env),
-    }
-
-
-def spec_of(env: Any) -> dict[str, Any] | None:
-    """Return what an environment's spec says; what JSON cannot say of it, is said in words."""
-    spec = env.spec
-    if spec is None:
-        return None
-    told = {
-        "id": spec.id,
-        "entry_point": spec.entry_point if isinstance(spec.entry_point, str) else None,
-        "max_episode_steps": spec.max_episode_steps,
-        "kwargs": {key: _plain(value) for key, value in spec.kwargs.items()},
-        "wrappers": [wrapper.name for wrapper in spec.additional_wrappers],
-    }
+def plainly_about(env: Any) -> dict[str, Any]:
+    """Return what the sidecar says of an environment, in what can be sent through a pipe."""
+    told = about(env)
+    if told["env_spec"] is not None:
+        kwargs = told["env_spec"]["kwargs"]
+        told["env_spec"]["kwargs"] = {key: _plain(value) for key, value in kwargs.items()}
     return told
 
 

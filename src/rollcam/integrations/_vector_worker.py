@@ -8,6 +8,7 @@ have mapped into their memory: telling them costs no message, however often they
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import tempfile
 import warnings
@@ -16,16 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rollcam._context import Board
-from rollcam._engine import logger
 from rollcam.episode import Context, Scalar, scalars_of
 from rollcam.errors import RecordingFailedWarning, RollcamWarning, SettingError
 from rollcam.integrations._vector_films import EnvFilms, Plan
-from rollcam.integrations._vector_tap import Answer, Hooks, about, answered
+from rollcam.integrations._vector_tap import Answer, Hooks, answered, plainly_about
 from rollcam.recorder import CLOSE_S, Recorder
 
 if TYPE_CHECKING:
     from rollcam.integrations._vector_children import Children
     from rollcam.integrations._vector_layouts import VectorStep
+
+logger = logging.getLogger("rollcam")
 
 TERMINATE_S = 5.0
 """How long the films of children that are to be terminated may take to be finished, in seconds."""
@@ -55,7 +57,7 @@ class ChildRecorder:
         self._recorder = Recorder(
             context=board.read,
             worker=f"env-{index}",
-            **about(env),
+            **plainly_about(env),
             **given["recorder"],
         )
         plan: Plan = given["plan"]
@@ -69,7 +71,7 @@ class ChildRecorder:
     def __call__(self, verb: str, *args: Any) -> Answer:
         """Do what the parent asks for; called by the worker's loop."""
         verbs: dict[str, Callable[..., Any]] = {
-            "hello": lambda: about(self._env),
+            "hello": lambda: plainly_about(self._env),
             "start": lambda name: self._films.begin(self._films.by_env(name), self._step_id),
             "stop": self._stop,
             "close": self._recorder.close,

@@ -7,21 +7,17 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, SupportsFloat
 
+from rollcam._checks import check_callable, checked_length
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import Trigger, capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
 from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
-from rollcam.errors import (
-    RecordingFailedWarning,
-    RenderModeError,
-    RollcamError,
-    SettingError,
-    require,
-)
+from rollcam.errors import RecordingFailedWarning, RollcamError, SettingError, require
+from rollcam.integrations._env import ListModes, about, check_render_mode
+from rollcam.integrations._settings import FilmSettings, for_spec
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
 
@@ -33,7 +29,7 @@ from gymnasium.core import ActType, ObsType, RenderFrame  # noqa: E402
 from rollcam.integrations._rllib_env import Directed  # noqa: E402
 
 
-class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
+class RecordVideo(ListModes, Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
     """Films episodes of an environment into files that every browser plays.
 
     Arguments, names of files and attributes are Gymnasium's; only the import changes. Beyond it:
@@ -112,8 +108,25 @@ class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
         run_id: str | None = None,
         sinks: Sequence[str | Sink] = (),
     ) -> None:
-        # What holds the trainer (context, callbacks, metadata) is not part of the spec, and nothing
-        # is copied: a bound method would bring a copy of its whole object.
+        settings: FilmSettings = {
+            "output_fps": output_fps,
+            "keep": keep,
+            "codec": codec,
+            "quality": quality,
+            "on_error": on_error,
+            "on_full": on_full,
+            "metadata": metadata,
+            "context": context,
+            "name": name,
+            "resume": resume,
+            "mode": mode,
+            "info_keys": info_keys,
+            "on_finished": on_finished,
+            "max_bytes": max_bytes,
+            "run_id": run_id,
+            "sinks": sinks,
+        }
+        # Nothing is copied: a bound method would bring a copy of its whole object.
         gym.utils.RecordConstructorArgs.__init__(
             self,
             _disable_deepcopy=True,
@@ -125,25 +138,18 @@ class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
             fps=fps,
             disable_logger=disable_logger,
             gc_trigger=gc_trigger,
-            output_fps=output_fps,
-            codec=codec,
-            quality=quality,
-            on_error=on_error,
-            on_full=on_full,
-            name=name,
-            resume=resume,
-            mode=mode,
-            max_bytes=max_bytes,
-            run_id=run_id,
+            **for_spec(settings),
         )
         gym.Wrapper.__init__(self, env)
         _check_agents(env)
-        _check_render_mode(env)
-        _check_triggers(episode_trigger, step_trigger, video_length)
+        check_render_mode(env)
+        check_callable("episode_trigger", episode_trigger, "on a number")
+        check_callable("step_trigger", step_trigger, "on a number")
+        length = checked_length(video_length)
         has_trigger = episode_trigger is not None or step_trigger is not None
         self.rollcam_own_trigger = episode_trigger
         self._is_directed = False
-        self._in_pieces = video_length > 0 and not has_trigger
+        self._in_pieces = length > 0 and not has_trigger
         if not has_trigger and not self._in_pieces:
             episode_trigger = capped_cubic
         self.episode_trigger = episode_trigger
@@ -152,7 +158,7 @@ class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
         self.gc_trigger = gc_trigger
         self.video_folder = os.path.abspath(video_folder)
         self.name_prefix = name_prefix
-        self.video_length: float = int(video_length) or math.inf
+        self.video_length: float = length or math.inf
         self.frames_per_sec = input_fps(fps, self.metadata)
         self.recording = False
         self.render_history: list[RenderFrame] = []
@@ -160,25 +166,10 @@ class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
         self.episode_id = -1
         self._seed: int | None = None
         self._settings: dict[str, Any] = {
+            **settings,
             "fps": self.frames_per_sec,
             "output_fps": file_fps(output_fps, self.metadata, self.frames_per_sec),
-            "codec": codec,
-            "quality": quality,
-            "keep": keep,
-            "on_error": on_error,
-            "on_full": on_full,
-            "metadata": metadata,
-            "context": context,
-            "name": name,
-            "resume": resume,
-            "mode": mode,
-            "info_keys": info_keys,
-            "on_finished": on_finished,
-            "max_bytes": max_bytes,
-            "sinks": sinks,
-            "run_id": run_id,
-            "env_id": env.spec.id if env.spec else type(env.unwrapped).__name__,
-            "env_spec": _spec_of(env),
+            **about(env),
         }
         self._recorder: Recorder | None = Recorder(self.video_folder, **self._settings)
         self._settings["run_id"] = self._recorder.run_id  # also of one that is made after `close`
@@ -237,12 +228,6 @@ class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
             truncated=bool(truncated) and ends,
         )
         return obs, reward, terminated, truncated, info
-
-    def render(self) -> RenderFrame | list[RenderFrame] | None:
-        """Render as the environment does; frames that were filmed in list modes come back too."""
-        rendered = super().render()
-        history, self.render_history = self.render_history, []
-        return history + rendered if history and isinstance(rendered, list) else rendered
 
     def start_recording(self, video_name: str) -> None:
         """Begin a film; one that is open ends before.
@@ -330,29 +315,11 @@ class RecordVideo(Directed[ObsType, ActType], gym.utils.RecordConstructorArgs):
         if self._recorder.n_frames > self.video_length:
             self._stop()
 
-    def _render_newest(self) -> Any:
-        rendered: Any = self.env.render()
-        if isinstance(rendered, list):
-            # In list modes rendering takes the frames away from the user, who gets them back later.
-            self.render_history += rendered
-            return rendered[-1] if rendered else None
-        return rendered
-
     def _cleans_list_at_reset(self) -> bool:
         if not self.render_history:
             return False
         has_say = self.env.has_wrapper_attr("reset_clean")
         return bool(self.env.get_wrapper_attr("reset_clean")) if has_say else True
-
-
-def _check_render_mode(env: gym.Env[Any, Any]) -> None:
-    mode = env.render_mode
-    if mode is None or mode == "human" or mode.startswith("depth"):
-        offered = env.metadata.get("render_modes", [])
-        raise RenderModeError(
-            f"render_mode={mode!r} gives nothing that can be filmed; make the environment with "
-            f'render_mode="rgb_array" (or "ansi" for text). It offers {offered}'
-        )
 
 
 def _check_agents(env: gym.Env[Any, Any]) -> None:
@@ -364,27 +331,3 @@ def _check_agents(env: gym.Env[Any, Any]) -> None:
             f"one; put rollcam.integrations.rllib.FilmedEnv around it, and give RollcamCallback to "
             f"config.callbacks()"
         )
-
-
-def _check_triggers(episode_trigger: object, step_trigger: object, video_length: object) -> None:
-    for name, trigger in (("episode_trigger", episode_trigger), ("step_trigger", step_trigger)):
-        if trigger is not None and not callable(trigger):
-            raise SettingError(f"{name} must be a callable on a number, not {trigger!r}")
-    is_count = isinstance(video_length, Integral) and not isinstance(video_length, bool)
-    if not is_count or int(video_length) < 0:  # type: ignore[call-overload]
-        raise SettingError(f"video_length must be a number of steps, not {video_length!r}")
-
-
-def _spec_of(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
-    """Return what the spec says; what JSON cannot say of it, the sidecar says in words."""
-    spec = env.spec
-    if spec is None:
-        return None
-    told = {
-        "id": spec.id,
-        "entry_point": spec.entry_point if isinstance(spec.entry_point, str) else None,
-        "max_episode_steps": spec.max_episode_steps,
-        "kwargs": dict(spec.kwargs),
-        "wrappers": [wrapper.name for wrapper in spec.additional_wrappers],
-    }
-    return told

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 from rollcam._checks import checked_length
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import Trigger, capped_cubic
 from rollcam.episode import new_id
-from rollcam.errors import RenderModeError, SettingError, require
+from rollcam.errors import SettingError, require
+from rollcam.integrations._env import ListModes, check_render_mode
 from rollcam.integrations._settings import FilmSettings
 from rollcam.recorder import Recorder
 
@@ -25,10 +26,9 @@ from rollcam.integrations._agents import AgentFilms, AgentStep  # noqa: E402
 from rollcam.integrations._vector_films import Plan, per_env  # noqa: E402
 
 
-class _Filmed:
+class _Filmed(ListModes):
     """What both wrappers have in common: PettingZoo's attributes, on a `Recorder`."""
 
-    env: Any
     _films: AgentFilms
     _recorder: Recorder | None
 
@@ -44,14 +44,8 @@ class _Filmed:
         gc_trigger: Callable[[int], bool] | None,
         settings: FilmSettings,
     ) -> None:
-        mode = getattr(self.env, "render_mode", None)
+        check_render_mode(self.env)
         metadata = dict(getattr(self.env, "metadata", None) or {})
-        if mode is None or mode == "human" or str(mode).startswith("depth"):
-            raise RenderModeError(
-                f"render_mode={mode!r} gives nothing that can be filmed; make the environment with "
-                f'render_mode="rgb_array" (or "ansi" for text). It offers '
-                f"{metadata.get('render_modes', [])}"
-            )
         if episode_trigger is None and step_trigger is None:
             episode_trigger = capped_cubic
         settings = {"run_id": new_id(), **settings}
@@ -74,26 +68,33 @@ class _Filmed:
         self.frames_per_sec = input_fps(fps, metadata)
         self.render_history: list[Any] = []
         self.step_id = -1
-        plan = Plan(
-            prefix=name_prefix,
+        plan = self._plan(settings)
+        self._recorder = self._opened(settings, metadata)
+        self._films = AgentFilms(self._recorder, 0, plan)
+
+    def _plan(self, settings: FilmSettings) -> Plan:
+        return Plan(
+            prefix=self.name_prefix,
             is_named_by_env=False,
             has_template=settings.get("name") is not None,
-            episode_trigger=per_env(episode_trigger, "episode_trigger", takes_index=False),
-            step_trigger=per_env(step_trigger, "step_trigger", takes_index=False),
+            episode_trigger=per_env(self.episode_trigger, "episode_trigger", takes_index=False),
+            step_trigger=per_env(self.step_trigger, "step_trigger", takes_index=False),
             video_length=self.video_length,
             in_pieces=False,
             ends_when_done=False,
-            gc_trigger=gc_trigger,
+            gc_trigger=self.gc_trigger,
         )
-        settings["output_fps"] = file_fps(settings.get("output_fps"), metadata, self.frames_per_sec)
+
+    def _opened(self, settings: FilmSettings, metadata: Mapping[str, Any]) -> Recorder:
         name = metadata.get("name")
-        self._recorder = Recorder(
+        output_fps = file_fps(settings.get("output_fps"), metadata, self.frames_per_sec)
+        given: FilmSettings = {**settings, "output_fps": output_fps}
+        return Recorder(
             self.video_folder,
             fps=self.frames_per_sec,
             env_id=name if isinstance(name, str) else type(self.env.unwrapped).__name__,
-            **settings,
+            **given,
         )
-        self._films = AgentFilms(self._recorder, 0, plan)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # SuperSuit copies what it vectorises: each copy has a recorder of its own, in the same run.
@@ -139,12 +140,6 @@ class _Filmed:
         if self._recorder is not None:
             self._recorder.flush()
 
-    def render(self) -> Any:
-        """Render as the environment does; frames that were filmed in list modes come back too."""
-        rendered = self.env.render()
-        history, self.render_history = self.render_history, []
-        return history + rendered if history and isinstance(rendered, list) else rendered
-
     def close(self) -> None:
         """Finish the films, then close the environment; nothing is filmed afterwards."""
         recorder, self._recorder = self._recorder, None
@@ -169,14 +164,6 @@ class _Filmed:
             return
         self._films.next_step(self.step_id)
         self._films.add_step(self._render_newest, step)
-
-    def _render_newest(self) -> Any:
-        rendered = self.env.render()
-        if isinstance(rendered, list):
-            # In list modes rendering takes the frames away from the user, who gets them back later.
-            self.render_history += rendered
-            return rendered[-1] if rendered else None
-        return rendered
 
 
 class RecordVideo(_Filmed, BaseWrapper[Any, Any, Any]):

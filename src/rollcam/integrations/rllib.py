@@ -17,7 +17,7 @@ from rollcam._checks import check_callable, check_choice, check_count, check_typ
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import checked_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
-from rollcam.episode import EpisodeCallback, OnFull
+from rollcam.episode import EpisodeCallback, OnFull, new_id
 from rollcam.errors import SettingError, require
 from rollcam.publish.sink import Sink
 from rollcam.store.layout import NameTemplate
@@ -28,7 +28,6 @@ require("ray.rllib", extra="rllib", package="ray[rllib]")
 import gymnasium as gym  # noqa: E402 - only after `require` said what to install
 from ray.rllib.callbacks.callbacks import RLlibCallback  # noqa: E402
 from ray.tune.registry import ENV_CREATOR, _global_registry, register_env  # noqa: E402
-from ulid import ULID  # noqa: E402
 
 from rollcam.integrations._rllib_driver import Driver, Plan  # noqa: E402
 from rollcam.integrations._rllib_env import FilmedEnv  # noqa: E402
@@ -161,7 +160,7 @@ class RollcamCallback(RLlibCallback):  # type: ignore[misc]  # Ray is absent whe
             folder, template, fps=fps, output_fps=output_fps, codec=codec, quality=quality,
             on_full=on_full, metadata=_travelling(metadata), info_keys=tuple(info_keys),
         )  # fmt: skip
-        self._session = str(ULID())
+        self._session = new_id()
         self._plan: dict[str, Any] = {
             "film": film, "resume": resume, "close_s": float(close_s), "max_bytes": max_bytes,
             "sinks": tuple(sinks), "keep": keep, "on_finished": on_finished,

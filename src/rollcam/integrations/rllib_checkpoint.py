@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,19 @@ def film_checkpoint(
         name_prefix=path.name,
         metadata={"checkpoint": str(path)},
     )
-    # What the training needed, and one process does not have.
+    _evaluate_here(config, episodes, explore=explore, env_config=kept)
+    config.debugging(seed=seed, log_level="ERROR")
+    config.callbacks(films)
+    config.environment(_registered(env, config), env_config=kept)
+    with _ray_at_work():
+        _play(config, path)
+    return finished
+
+
+def _evaluate_here(
+    config: Any, episodes: int, *, explore: bool, env_config: Mapping[str, Any]
+) -> None:
+    """Have whole episodes played in this process: what the training needed, one process does not have."""
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=1)
     config.learners(num_learners=0, num_gpus_per_learner=0)
     config.evaluation(
@@ -90,22 +103,23 @@ def film_checkpoint(
         evaluation_parallel_to_training=False,
         evaluation_duration=episodes,
         evaluation_duration_unit="episodes",
-        evaluation_config={"explore": explore, "env_config": kept},
+        evaluation_config={"explore": explore, "env_config": env_config},
     )
-    config.debugging(seed=seed, log_level="ERROR")
-    config.callbacks(films)
-    config.environment(_registered(env, config), env_config=kept)
+
+
+@contextlib.contextmanager
+def _ray_at_work() -> Iterator[None]:
+    """Start Ray on this machine, unless it runs already, and end it again."""
     ray = require("ray", extra="rllib")
     is_ours = not ray.is_initialized()
     if is_ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        _play(config, path)
+        yield
     finally:
         if is_ours:
             ray.shutdown()
-    return finished
 
 
 def _always(start: object) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from rollcam._checks import check_choice, checked_length
@@ -14,12 +12,10 @@ from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
-from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull, new_id
-from rollcam.errors import MissingDependencyError, RollcamWarning, SettingError, require
+from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
+from rollcam.errors import MissingDependencyError, require
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
-from rollcam.recovery import LivingRuns
-from rollcam.store.files import clear
 
 require("gymnasium.vector", extra="gymnasium")
 
@@ -34,23 +30,14 @@ if not hasattr(gym.vector, "AutoresetMode"):
 import numpy as np  # noqa: E402
 from gymnasium.core import ActType, ObsType, RenderFrame  # noqa: E402
 from gymnasium.vector import (  # noqa: E402
-    AsyncVectorEnv,
     AutoresetMode,
-    SyncVectorEnv,
     VectorEnv,
     VectorWrapper,
 )
 
+from rollcam.integrations._settings import FilmSettings, for_spec  # noqa: E402
 from rollcam.integrations._tiles import Tiles  # noqa: E402
-from rollcam.integrations._vector_children import Children  # noqa: E402
-from rollcam.integrations._vector_films import EnvFilms, Plan, per_env  # noqa: E402
-from rollcam.integrations._vector_frames import (  # noqa: E402
-    AnyFrames,
-    AsyncFrames,
-    FrameSource,
-    SyncFrames,
-    base_of,
-)
+from rollcam.integrations._vector_films import Plan, per_env  # noqa: E402
 from rollcam.integrations._vector_given import (  # noqa: E402
     autoreset_mode_of,
     bools,
@@ -60,14 +47,12 @@ from rollcam.integrations._vector_given import (  # noqa: E402
     mask_of,
     seeds_of,
 )
-from rollcam.integrations._vector_layouts import Filming, VectorStep, View  # noqa: E402
+from rollcam.integrations._vector_layouts import Filming, VectorStep  # noqa: E402
+from rollcam.integrations._vector_start import film_in_parent, film_in_workers  # noqa: E402
 from rollcam.integrations._vector_worker import InWorkers  # noqa: E402
 
 Layout = Literal["tiled", "separate"]
 RecordIn = Literal["parent", "workers"]
-
-_MAX_THREADS = 4
-
 
 if TYPE_CHECKING:
     _Wrapper = VectorWrapper[ObsType, ActType, ObsType, ActType, np.ndarray]
@@ -173,8 +158,23 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         max_bytes: int | None = None,
         sinks: Sequence[str | Sink] = (),
     ) -> None:
-        # What holds the trainer (context, callbacks, metadata) is not part of the spec, and nothing
-        # is copied: a bound method would bring a copy of its whole object.
+        settings: FilmSettings = {
+            "keep": keep,
+            "codec": codec,
+            "quality": quality,
+            "on_error": on_error,
+            "on_full": on_full,
+            "metadata": metadata,
+            "context": context,
+            "name": name,
+            "resume": resume,
+            "mode": mode,
+            "info_keys": info_keys,
+            "on_finished": on_finished,
+            "max_bytes": max_bytes,
+            "sinks": sinks,
+        }
+        # Nothing is copied: a bound method would bring a copy of its whole object.
         gym.utils.RecordConstructorArgs.__init__(
             self,
             _disable_deepcopy=True,
@@ -192,13 +192,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             env_indices=env_indices,
             record_in=record_in,
             output_fps=output_fps,
-            codec=codec,
-            quality=quality,
-            on_error=on_error,
-            on_full=on_full,
-            name=name,
-            resume=resume,
-            mode=mode,
+            **for_spec(settings),
         )
         _Wrapper.__init__(self, env)
         check_choice("layout", layout, ("tiled", "separate"))
@@ -227,43 +221,37 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         self.has_autoreset = False
         self.step_id = -1
         self.episode_id = -1
-        plan = Plan(
-            prefix=name_prefix,
-            is_named_by_env=not is_tiled,
-            has_template=name is not None,
-            episode_trigger=per_env(
-                self.episode_trigger, "episode_trigger", takes_index=not is_tiled
-            ),
-            step_trigger=per_env(step_trigger, "step_trigger", takes_index=not is_tiled),
-            video_length=self.video_length,
-            in_pieces=in_pieces,
-            ends_when_done=not is_tiled,
-            gc_trigger=gc_trigger,
-        )
-        settings: dict[str, Any] = {
+        plan = self._plan(is_tiled=is_tiled, in_pieces=in_pieces, has_template=name is not None)
+        given = {
+            **settings,
             "folder": self.video_folder,
             "fps": self.frames_per_sec,
             "output_fps": file_fps(output_fps, self.metadata, self.frames_per_sec),
-            "codec": codec,
-            "quality": quality,
-            "keep": keep,
-            "on_error": on_error,
-            "on_full": on_full,
-            "metadata": metadata,
-            "name": name,
-            "resume": resume,
-            "mode": mode,
-            "info_keys": info_keys,
-            "on_finished": on_finished,
-            "max_bytes": max_bytes,
-            "sinks": sinks,
         }
         self._recorder: Recorder | None = None
         self._filming: Filming | InWorkers | None
         if record_in == "workers":
-            self._filming = self._in_workers(settings, plan, indices, context)
+            self._filming = film_in_workers(env, given, plan, indices, self.autoreset_mode)
         else:
-            self._filming = self._in_parent({**settings, "context": context}, plan, indices)
+            self._recorder, self._filming = film_in_parent(
+                env, given, plan, indices, self._tiles, self.autoreset_mode
+            )
+
+    def _plan(self, *, is_tiled: bool, in_pieces: bool, has_template: bool) -> Plan:
+        is_separate = not is_tiled
+        return Plan(
+            prefix=self.name_prefix,
+            is_named_by_env=is_separate,
+            has_template=has_template,
+            episode_trigger=per_env(
+                self.episode_trigger, "episode_trigger", takes_index=is_separate
+            ),
+            step_trigger=per_env(self.step_trigger, "step_trigger", takes_index=is_separate),
+            video_length=self.video_length,
+            in_pieces=in_pieces,
+            ends_when_done=is_separate,
+            gc_trigger=self.gc_trigger,
+        )
 
     @property
     def recording(self) -> bool:
@@ -379,71 +367,3 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
     def _before(self) -> None:
         if isinstance(self._filming, InWorkers):
             self._filming.before()
-
-    def _in_workers(
-        self, settings: dict[str, Any], plan: Plan, indices: tuple[int, ...], context: Any
-    ) -> InWorkers:
-        base = base_of(self.env)
-        if not isinstance(base, AsyncVectorEnv) or not plan.is_named_by_env:
-            raise SettingError(
-                'record_in="workers" needs an AsyncVectorEnv and layout="separate"; elsewhere there is '
-                "no worker that could film one sub-environment"
-            )
-        if settings["sinks"]:
-            raise SettingError(
-                'sinks need record_in="parent": children have no tracker of their own. Publish their '
-                "films with: rollcam publish DIR --to ..."
-            )
-        if not settings["resume"]:
-            # Here and now: later, a child would clear what another has filmed.
-            folder = Path(self.video_folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            clear(folder, spare=LivingRuns(folder))
-        recorder = {**settings, "resume": True, "run_id": new_id()}
-        return InWorkers(Children(base, indices), recorder, plan, context, self.autoreset_mode.name)
-
-    def _in_parent(self, settings: dict[str, Any], plan: Plan, indices: tuple[int, ...]) -> Filming:
-        source = self._source(indices)
-        if plan.is_named_by_env:
-            n_threads = min(len(indices), _MAX_THREADS, os.cpu_count() or 1)
-            recorder = Recorder(**settings, **source.about(), threads=n_threads)
-            views = [
-                View(EnvFilms(recorder.camera(vector_index=i), i, plan), (i,), None)
-                for i in indices
-            ]
-        else:
-            recorder = Recorder(**settings, **source.about())
-            only = self._clock if len(indices) == 1 else None
-            films = EnvFilms(recorder.camera(vector_index=only), self._clock, plan)
-            views = [View(films, indices, self._tiles)]
-        self._recorder = recorder
-        return Filming(views, source, self.autoreset_mode)
-
-    def _source(self, indices: tuple[int, ...]) -> FrameSource:
-        base = base_of(self.env)
-        mode = self.autoreset_mode
-        if isinstance(base, SyncVectorEnv):
-            return SyncFrames(base, indices, mode)
-        if isinstance(base, AsyncVectorEnv):
-            source = AsyncFrames(Children(base, indices), mode)
-            if source.problems:
-                warnings.warn(
-                    _NOT_IN_CHILDREN.format("; ".join(source.problems)), RollcamWarning, 4
-                )
-            return source
-        if mode is AutoresetMode.SAME_STEP:
-            warnings.warn(_NO_LAST_FRAMES.format(self.env), RollcamWarning, stacklevel=4)
-        return AnyFrames(self.env)
-
-
-_NOT_IN_CHILDREN = (
-    "Rollcam could not be put into some workers ({}). Frames are still taken, but an error of a renderer "
-    "ends its worker, and under SAME_STEP autoreset the last frame of each episode is missing. A worker "
-    "of your own lets Rollcam in when it keeps its environment in a local variable `env` and its pipe in "
-    "`pipe`, as Gymnasium's does"
-)
-_NO_LAST_FRAMES = (
-    "{} resets episodes within their last step and renders all sub-environments at once, so the last "
-    "frame of each episode cannot be filmed. With NEXT_STEP or DISABLED autoreset, with SyncVectorEnv or "
-    "with AsyncVectorEnv it can"
-)

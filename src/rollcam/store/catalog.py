@@ -21,8 +21,9 @@ from rollcam.errors import (
 )
 from rollcam.store import sidecar
 from rollcam.store.columns import COLUMNS, Query, as_told, record_of
-from rollcam.store.files import SUFFIXES, delete, list_episodes, own_files
-from rollcam.store.index import Index, Row
+from rollcam.store.files import SUFFIXES, delete, own_files
+from rollcam.store.index import Index
+from rollcam.store.index_rows import Row
 from rollcam.store.retention import Rules, prune
 from rollcam.store.scan import stamp_of
 
@@ -41,27 +42,6 @@ class Changes:
     """New and changed ones."""
     removed: list[str]
     """The `episode_id` of each that is gone."""
-
-
-def find_episode(folder: str | Path, wanted: str) -> Episode:
-    """Return the episode of that name, id, or unique beginning of an id.
-
-    Args:
-        folder: The recordings folder.
-        wanted: `rl-video-episode-0`, with or without extension, or an `episode_id`.
-
-    Raises:
-        EpisodeNotFound: None answers to it, or more than one does.
-        StoreError: There is no such folder.
-    """
-    episodes = list_episodes(folder).episodes
-    stems = {wanted, *(wanted.removesuffix(suffix) for suffix in SUFFIXES)} - {""}
-    found = [e for e in episodes if e.name == wanted]
-    found = found or [e for e in episodes if not stems.isdisjoint((e.name, e.episode_id))]
-    found = found or [e for e in episodes if e.name.rpartition("/")[2] in stems]
-    if stems:
-        found = found or [e for e in episodes if e.episode_id.startswith(wanted.upper())]
-    return _the_one(found, wanted, Path(folder))
 
 
 def _the_one(found: Sequence[Episode], wanted: str, folder: Path) -> Episode:
@@ -128,7 +108,10 @@ class Catalog:
         return html
 
     def get(self, wanted: str) -> Episode:
-        """Return the episode of that name, id, or unique beginning of an id, as `find_episode`.
+        """Return the episode of that name, id, or unique beginning of an id.
+
+        Args:
+            wanted: `rl-video-episode-0`, with or without extension, or an `episode_id`.
 
         Raises:
             EpisodeNotFound: None answers to it, or more than one does.

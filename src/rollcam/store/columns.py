@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import operator
@@ -58,41 +59,49 @@ _MAX_SEARCH = 4000
 _MAX_DEPTH = 4
 _LARGEST = 2**63 - 1
 _FACTS = (*_OTHERS, *_MAPS)
-_fields = operator.attrgetter(*_FIELDS)
-_facts = operator.attrgetter(*_FACTS)
-_maps = operator.attrgetter(*_MAPS)
+_fields = operator.itemgetter(*_FIELDS)
+_facts = operator.itemgetter(*_FACTS)
+_maps = operator.itemgetter(*_MAPS)
+_searched = operator.itemgetter("name", "env_id", "episode_id", "run_id", "reason")
+_NAMES = tuple(field.name for field in dataclasses.fields(Episode))
 _ENCODE = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict
 ).encode
 
 
-def values_of(episode: Episode) -> tuple[Any, ...]:
+def fields_of(episode: Episode) -> dict[str, Any]:
+    """Return an episode's fields, in which terms the functions below are: the index makes no episodes."""
+    return {name: getattr(episode, name) for name in _NAMES}
+
+
+def values_of(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `COLUMNS`."""
-    writer = episode.writer
+    writer = fields["writer"]
     return (
-        *_fields(episode),
-        episode.status.value,
+        *_fields(fields),
+        fields["status"].value,
         writer and writer.worker,
         writer and writer.vector_index,
-        _iteration(episode),
+        _iteration(fields),
     )
 
 
-def facts_of(episode: Episode) -> dict[str, Any]:
+def facts_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return every other scalar and the free-form fields of an episode, nested as they are."""
-    facts = dict(zip(_FACTS, _facts(episode), strict=True))
-    if episode.writer is not None:
-        facts["writer"] = {"host": episode.writer.host, "pid": episode.writer.pid}
+    facts = dict(zip(_FACTS, _facts(fields), strict=True))
+    writer = fields["writer"]
+    if writer is not None:
+        facts["writer"] = {"host": writer.host, "pid": writer.pid}
     return facts
 
 
-def search_text(episode: Episode) -> str:
+def search_text(fields: Mapping[str, Any]) -> str:
     """Return what a text search looks through: names, ids, environment, reason, metadata."""
-    words = [episode.name, episode.env_id, episode.episode_id, episode.run_id, episode.reason]
-    if episode.writer is not None:
-        words += [episode.writer.host, episode.writer.worker]
-    if episode.metadata:
-        words.append(facts_text({**episode.metadata}))
+    words = list(_searched(fields))
+    if fields["writer"] is not None:
+        words += [fields["writer"].host, fields["writer"].worker]
+    if fields["metadata"]:
+        words.append(facts_text(fields["metadata"]))
     return "\n".join(word for word in words if word)[:_MAX_SEARCH].casefold()
 
 
@@ -108,10 +117,10 @@ def facts_text(facts: Mapping[str, Any]) -> str:
     return text if len(text) <= _MAX_FACTS else "{}"
 
 
-def shape_of(episode: Episode) -> Any:
+def shape_of(fields: Mapping[str, Any]) -> Any:
     """Return something hashable that says which names an episode brings."""
     shape: list[Any] = []
-    for values in _maps(episode):
+    for values in _maps(fields):
         if values:
             shape.append(tuple(values))
             shape += [tuple(inner) for inner in values.values() if type(inner) is dict]
@@ -154,8 +163,9 @@ def storable(value: Any) -> Any:
     return value
 
 
-def _iteration(episode: Episode) -> int | float | None:
-    for context in (episode.context_at_end, episode.context_at_start):
+def _iteration(fields: Mapping[str, Any]) -> int | float | None:
+    for name in ("context_at_end", "context_at_start"):
+        context = fields[name]
         for key in ("iteration", "training_iteration"):
             value = context.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool):

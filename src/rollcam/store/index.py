@@ -14,62 +14,40 @@ import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-from rollcam.episode import Episode
 from rollcam.errors import SidecarError, StoreError
 from rollcam.store import columns, sidecar
-from rollcam.store.columns import COLUMNS, Query
+from rollcam.store.columns import Query
 from rollcam.store.index_file import IndexFile, index_path
+from rollcam.store.index_rows import (
+    Difference,
+    ReadSidecar,
+    Row,
+    changes_since,
+    insert,
+    merge,
+    row_from,
+    selecting,
+    state_of,
+    trim,
+    with_words,
+)
 from rollcam.store.scan import Scan, is_settled, stamp_of
 
 _BATCH = 500
 _MAX_LOSSES = 5
-_MAX_GONE = 20_000
 _MAX_SHAPES = 1000
 _MAX_CHOSEN = 2000
 _MAX_NAMES = 2000
-_NAMES = ("path", "stamp", "crc", "generation", "problem", *COLUMNS)
-_UPSERT = (
-    f"INSERT INTO episode ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"
-    " ON CONFLICT (path) DO UPDATE SET generation = CASE WHEN crc IS excluded.crc"
-    " THEN generation ELSE excluded.generation END, "
-    + ", ".join(f"{n} = excluded.{n}" for n in _NAMES if n not in ("path", "generation"))
-)
-_INSERT = f"INSERT INTO episode (id, {', '.join(_NAMES)}) VALUES (?{', ?' * len(_NAMES)})"
-_NOTHING = (None,) * len(COLUMNS)
-_MERGE_WORDS = "INSERT OR REPLACE INTO words SELECT id, ?, ? FROM episode WHERE path = ?"
 
 # What SQLite says of a file that cannot be used now, though nothing is wrong with its content:
 # BUSY, LOCKED, PERM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL.
 _NOT_ITS_FAULT = frozenset({3, 5, 6, 8, 10, 13, 14, 15})
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Where a sidecar lies, and what it looked like when it was read."""
-
-    path: str
-    """Relative to the folder, with `/`."""
-    stamp: int | None
-    """`None`: it was too fresh to be sure of."""
-    crc: int
-    """Of its bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What the index learned since some generation."""
-
-    generation: int
-    is_complete: bool
-    rows: list[Row]
-    removed: list[str]
 
 
 class Index:
@@ -80,7 +58,7 @@ class Index:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root, self._prefix = root, os.path.join(root, "")
         self._lock, self._pid = threading.RLock(), os.getpid()
         self._file = IndexFile()
         self._in_memory = False
@@ -129,7 +107,7 @@ class Index:
         order = query.order()
         # Unfiltered, the newest come from an index at once; filtered, one pass over all is quicker.
         whole = " NOT INDEXED" if query.is_filtered else ""
-        sql = f"{_select(where + order, whole)} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        sql = f"{selecting(where + order, whole)} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
         return self._found(sql, [*values, -1 if limit is None else limit, offset])
 
     def order(self, query: Query, limit: int | None, offset: int) -> list[int]:
@@ -138,7 +116,7 @@ class Index:
         order = query.order()
         whole = " NOT INDEXED" if query.is_filtered else ""
         sql = (
-            f"SELECT e.id FROM episode e{whole}{_joined(where + order)} WHERE {where}"
+            f"SELECT e.id FROM episode e{whole}{with_words(where + order)} WHERE {where}"
             f" ORDER BY {order} LIMIT ? OFFSET ?"
         )
         return [
@@ -147,16 +125,16 @@ class Index:
 
     def shown(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
         """Return where sidecars lie and columns of them as they stand here, by row number."""
-        found = self._told(["e.id", "e.path", *map(columns.shown, names)], ids)
-        return {n: (_row(path, None, 0).path, *told) for n, path, *told in found}
+        found = self._look_up(["e.id", "e.path", *map(columns.shown, names)], ids)
+        return {n: (row_from(path, None, 0).path, *told) for n, path, *told in found}
 
     def values(self, ids: Sequence[int], names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
         """Return columns alone, by row number."""
-        return {row[0]: row[1:] for row in self._told(["e.id", *map(columns.shown, names)], ids)}
+        return {row[0]: row[1:] for row in self._look_up(["e.id", *map(columns.shown, names)], ids)}
 
-    def _told(self, sqls: Sequence[str], ids: Sequence[int]) -> list[Any]:
+    def _look_up(self, sqls: Sequence[str], ids: Sequence[int]) -> list[Any]:
         told = ", ".join(sqls)
-        sql = f"SELECT {told} FROM episode e{_joined(told)} WHERE "
+        sql = f"SELECT {told} FROM episode e{with_words(told)} WHERE "
         if len(ids) > _MAX_CHOSEN:
             return self._rows(sql + "e.problem IS NULL")
         return self._rows(f"{sql} e.id IN ({', '.join('?' * len(ids))})", ids)
@@ -170,14 +148,14 @@ class Index:
         """Return the smallest and the largest value of each column; of nothing, `None` twice."""
         where, values = query.conditions()
         told = ", ".join(f"MIN({sql}), MAX({sql})" for sql in map(columns.shown, names))
-        sql = f"SELECT {told} FROM episode e{_joined(where + told)} WHERE {where}"
+        sql = f"SELECT {told} FROM episode e{with_words(where + told)} WHERE {where}"
         found = self._rows(sql, values)[0]
         return list(zip(found[::2], found[1::2], strict=True))
 
     def count(self, query: Query) -> int:
         """Return how many episodes are asked for."""
         where, values = query.conditions()
-        sql = f"SELECT COUNT(*) FROM episode e{_joined(where)} WHERE {where}"
+        sql = f"SELECT COUNT(*) FROM episode e{with_words(where)} WHERE {where}"
         return int(self._rows(sql, values)[0][0])
 
     def distinct(self, query: Query, column: str, limit: int) -> list[tuple[Any, int]]:
@@ -185,7 +163,7 @@ class Index:
         where, values = query.conditions()
         sql = columns.shown(column)
         found = self._rows(
-            f"SELECT {sql}, COUNT(*) FROM episode e{_joined(where + sql)} WHERE {where}"
+            f"SELECT {sql}, COUNT(*) FROM episode e{with_words(where + sql)} WHERE {where}"
             " GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
             [*values, limit],
         )
@@ -199,19 +177,17 @@ class Index:
 
     def problems(self) -> list[Row]:
         """Return the sidecars that cannot be read."""
-        return self._found(f"{_select('')} WHERE e.problem IS NOT NULL ORDER BY e.path", [])
+        return self._found(f"{selecting('')} WHERE e.problem IS NOT NULL ORDER BY e.path", [])
 
     def named(self, condition: str, values: Sequence[str]) -> list[Row]:
         """Return the episodes that meet a condition over `COLUMNS`, written by us, never a user."""
-        sql = (
-            f"{_select('')} WHERE e.problem IS NULL AND ({condition}) ORDER BY e.started_at, e.path"
-        )
+        sql = f"{selecting('')} WHERE e.problem IS NULL AND ({condition}) ORDER BY e.started_at, e.path"
         return self._found(sql, [columns.storable(value) for value in values])
 
     def since(self, generation: int, limit: int) -> Difference:
         """Return what is new, changed or removed since a generation."""
         with self._own_lock():
-            return self._with_database(lambda db: _since(db, generation, limit), fresh=True)
+            return self._with_database(lambda db: changes_since(db, generation, limit), fresh=True)
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._own_lock():
@@ -220,7 +196,7 @@ class Index:
     def _found(self, sql: str, values: Sequence[Any]) -> list[Row]:
         with self._own_lock():
             return self._with_database(
-                lambda db: [_row(*each) for each in db.execute(sql, values)], fresh=True
+                lambda db: [row_from(*each) for each in db.execute(sql, values)], fresh=True
             )
 
     # The database, whatever happens to it.
@@ -286,11 +262,11 @@ class Index:
         found = self._scan.look(all_of_it=all_of_it)
         self.unreadable = found.unreadable
         self._take_in(db, found.changed, found.removed)
-        return _state(db)[0]
+        return state_of(db)[0]
 
     def _learn(self, db: sqlite3.Connection) -> None:
         """Learn which sidecars the index knows by now, since other processes fill it as well."""
-        generation, oldest = _state(db)
+        generation, oldest = state_of(db)
         if self._seen is None or not oldest <= self._seen <= generation:
             self._scan = Scan(str(self._root))
             self._seen = -1
@@ -311,43 +287,52 @@ class Index:
             self._write(db, rows, [row for row in batch if isinstance(row, str)])
         self._write(db, [], removed)
 
-    def _read(self, path: str) -> _Read | str:
+    def _read(self, path: str) -> ReadSidecar | str:
         """Read a sidecar; return its path where there is none."""
-        where = self._root / path
+        where = self._prefix + path
         stamp, crc = None, 0
         try:
             status, data = sidecar.load(where)
             stamp, crc = (stamp_of(status) if is_settled(status) else None), zlib.crc32(data)
-            return _Read(path, stamp, crc, None, sidecar.from_json(data, where=where))
+            return self._told(path, stamp, crc, sidecar.fields_from_json(data, where=where))
         except SidecarError as error:
-            return _Read(path, stamp, crc, str(error), None)
+            return ReadSidecar(path, stamp, crc, str(error))
         except OSError as error:
             if not os.path.lexists(where):  # a link that leads nowhere is a problem, and no gap
                 return path
-            return _Read(path, None, 0, f"{where} cannot be read: {error}", None)
+            return ReadSidecar(path, None, 0, f"{where} cannot be read: {error}")
 
-    def _write(self, db: sqlite3.Connection, rows: list[_Read], removed: list[str]) -> None:
+    def _told(self, path: str, stamp: int | None, crc: int, known: dict[str, Any]) -> ReadSidecar:
+        # At once: hundreds of sidecars, held until they are written, keep the garbage collector busy.
+        fields = {**sidecar.DEFAULTS, **known}
+        facts, shape = columns.facts_of(fields), columns.shape_of(fields)
+        values = columns.values_of(fields)
+        words = (columns.facts_text(facts), columns.search_text(fields))
+        keys = () if shape in self._shapes else columns.keys_of(facts)
+        return ReadSidecar(path, stamp, crc, None, values, words, shape, keys)
+
+    def _write(self, db: sqlite3.Connection, rows: list[ReadSidecar], removed: list[str]) -> None:
         if not rows and not removed:
             return
         db.execute("BEGIN IMMEDIATE")
         try:
             db.execute("UPDATE state SET generation = generation + 1")
-            generation, _ = _state(db)
+            generation, _ = state_of(db)
             db.execute("SAVEPOINT batch")
             # Twice as quick, where nobody else can have noted them meanwhile.
             are_new = self._seen == generation - 1 and not any(r.path in self._scan for r in rows)
-            put = _insert if are_new else _merge
+            put = insert if are_new else merge
             try:
                 put(db, rows, generation, lambda values: values)
             except (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError):
                 # Half a character, or a number of more than 64 bits, in one; or it is there after all.
                 db.execute("ROLLBACK TO batch")
-                _merge(db, rows, generation, lambda values: list(map(columns.storable, values)))
+                merge(db, rows, generation, lambda values: list(map(columns.storable, values)))
             self._note_keys(db, rows)
             gone = [path for path in removed if not os.path.lexists(self._root / path)]
             paths = [(os.fsencode(path),) for path in gone]
             db.executemany("DELETE FROM episode WHERE path = ?", paths)
-            _trim(db)
+            trim(db)
             db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -363,113 +348,13 @@ class Index:
         if self._seen == generation - 1:
             self._seen = generation
 
-    def _note_keys(self, db: sqlite3.Connection, rows: list[_Read]) -> None:
+    def _note_keys(self, db: sqlite3.Connection, rows: list[ReadSidecar]) -> None:
         """Note the dotted names for the menus; most episodes bring the same ones."""
         new: set[str] = set()
         for row in rows:
-            if row.episode is None:
-                continue
-            shape = columns.shape_of(row.episode)
-            if shape not in self._shapes:
+            if row.keys and row.shape not in self._shapes:
                 if len(self._shapes) > _MAX_SHAPES:
                     self._shapes.clear()
-                self._shapes.add(shape)
-                new.update(columns.keys_of(columns.facts_of(row.episode)))
+                self._shapes.add(row.shape)
+                new.update(row.keys)
         db.executemany("INSERT OR IGNORE INTO key VALUES (?)", [(name,) for name in new])
-
-
-@dataclass(slots=True)
-class _Read:
-    """A sidecar as it was read."""
-
-    path: str
-    stamp: int | None
-    crc: int
-    problem: str | None
-    episode: Episode | None
-
-    def values(self, generation: int) -> tuple[Any, ...]:
-        facts = _NOTHING if self.episode is None else columns.values_of(self.episode)
-        return (self.stored_path, self.stamp, self.crc, generation, self.problem, *facts)
-
-    def words(self) -> tuple[str, str]:
-        if self.episode is None:
-            return "{}", ""
-        facts = columns.facts_text(columns.facts_of(self.episode))
-        return facts, columns.search_text(self.episode)
-
-    @property
-    def stored_path(self) -> bytes:
-        return os.fsencode(self.path)
-
-
-_Storable: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
-
-
-def _insert(
-    db: sqlite3.Connection, rows: list[_Read], generation: int, storable: _Storable
-) -> None:
-    """Put in sidecars that are not there yet."""
-    (last,) = db.execute("SELECT COALESCE(MAX(id), 0) FROM episode").fetchone()
-    numbered = list(enumerate(rows, last + 1))
-    db.executemany(_INSERT, ([n, *storable(row.values(generation))] for n, row in numbered))
-    words = ([n, *storable(row.words())] for n, row in numbered)
-    db.executemany("INSERT INTO words VALUES (?, ?, ?)", words)
-
-
-def _merge(db: sqlite3.Connection, rows: list[_Read], generation: int, storable: _Storable) -> None:
-    """Put in sidecars, over those that are there."""
-    db.executemany(_UPSERT, (storable(row.values(generation)) for row in rows))
-    db.executemany(_MERGE_WORDS, ([*storable(row.words()), row.stored_path] for row in rows))
-
-
-def _state(db: sqlite3.Connection) -> tuple[int, int]:
-    found = db.execute("SELECT generation, oldest FROM state").fetchall()
-    if len(found) != 1 or not all(isinstance(value, int) for value in found[0]):
-        raise sqlite3.DatabaseError("the index has lost its state")
-    generation, oldest = found[0]
-    return generation, oldest
-
-
-def _row(path: Any, stamp: Any, crc: Any) -> Row:
-    """Check a row: a damaged index, or one made up by somebody, leads nowhere outside."""
-    is_well = isinstance(path, bytes) and isinstance(stamp, int | None) and isinstance(crc, int)
-    if not is_well or path.startswith(b"/") or b".." in path.split(b"/") or b"\0" in path:
-        raise sqlite3.DatabaseError("the index holds what we never write")
-    return Row(os.fsdecode(path), stamp, crc)
-
-
-def _joined(sql: str) -> str:
-    return " JOIN words w ON w.id = e.id" if "w." in sql else ""
-
-
-def _select(sql: str, hint: str = "") -> str:
-    return f"SELECT e.path, e.stamp, e.crc FROM episode e{hint}{_joined(sql)}"
-
-
-def _since(db: sqlite3.Connection, generation: int, limit: int) -> Difference:
-    newest, oldest = _state(db)
-    if not oldest <= generation <= newest:
-        return Difference(newest, False, [], [])
-    # Who asks again with `newest` must get what is committed from here on: that is later.
-    sql = (
-        f"{_select('')} WHERE e.problem IS NULL AND e.generation > ? ORDER BY e.generation LIMIT ?"
-    )
-    rows = [_row(*each) for each in db.execute(sql, (generation, limit + 1))]
-    gone = db.execute(
-        "SELECT DISTINCT episode_id FROM gone g WHERE generation > ? AND episode_id IS NOT NULL"
-        " AND NOT EXISTS (SELECT 1 FROM episode e WHERE e.episode_id = g.episode_id)",
-        [generation],
-    )
-    if len(rows) > limit:
-        return Difference(newest, False, [], [])
-    return Difference(newest, True, rows, [str(episode_id) for (episode_id,) in gone])
-
-
-def _trim(db: sqlite3.Connection) -> None:
-    """Forget the oldest removals; who asks since before them is told to look at everything."""
-    sql = "SELECT generation FROM gone ORDER BY generation DESC LIMIT 1 OFFSET ?"
-    found = db.execute(sql, [_MAX_GONE]).fetchone()
-    if found is not None:
-        db.execute("DELETE FROM gone WHERE generation <= ?", found)
-        db.execute("UPDATE state SET oldest = MAX(oldest, ?)", found)

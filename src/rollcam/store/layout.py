@@ -1,4 +1,4 @@
-"""Every name on disk: where films grow, how they are named, and how a name is taken for good."""
+"""Every name on disk: where films grow, how they are named, and how files come to their names."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import re
 import string
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rollcam.errors import SettingError, StoreError
 from rollcam.store.claim import Claim
-from rollcam.store.names import HIDDEN, claims_of, partials_of, taking
+from rollcam.store.names import HIDDEN, claims_of, partials_of
 
 _UNSAFE_IN_VALUE = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 _UNSAFE_IN_NAME = re.compile(r"[\x00-\x1f\x7f]" if os.name != "nt" else r'[<>:"|?*\\\x00-\x1f\x7f]')
@@ -183,27 +183,6 @@ class Folder:
     def partial(self, episode_id: str, suffix: str) -> Path:
         """Return where the film of an episode grows."""
         return self.growing / f"{episode_id}{suffix}"
-
-    def path(self, name: str, suffix: str) -> Path:
-        """Return the path of one of an episode's files, whether it exists or not."""
-        return self.root / f"{name}{suffix}"
-
-    @contextlib.contextmanager
-    def taking(self, wanted: str) -> Iterator[str]:
-        """Take a free name for as long as the files are put in place.
-
-        The name is `wanted`, or `wanted_2`, `wanted_3`, ... where that is taken. Nobody else gets
-        the same one meanwhile, in this process or another.
-
-        Args:
-            wanted: A name as `clean_name` returns it.
-
-        Raises:
-            StoreError: Nothing can lie there: a file is in the way of a folder, or the path is too
-                long.
-        """
-        with taking(self.root, wanted, self.claim.claim_id) as name:
-            yield name
 
     def _make(self) -> None:
         for folder in (partials_of(self.root), claims_of(self.root)):

@@ -48,8 +48,9 @@ _NAMES = frozenset(field.name for field in _FIELDS) | {"empty", "broken"}
 _FILES = ("media", "steps")
 _PLAIN_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*")
 _LARGEST = int(sys.float_info.max)
-_Fit: TypeAlias = Callable[[Any, str], tuple[bool, Any]]
-_Read: TypeAlias = Callable[[dict[str, Any], str], Any]
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_UNFIT = object()
+_Fit: TypeAlias = Callable[[Any, str], Any]
 _WORDS = {
     types.NoneType: "null",
     bool: "true or false",
@@ -57,6 +58,14 @@ _WORDS = {
     float: "a number",
     str: "text",
 }
+
+
+DEFAULTS: Mapping[str, Any] = {
+    field.name: {} if field.default is dataclasses.MISSING else field.default
+    for field in dataclasses.fields(Episode)
+    if field.name not in REQUIRED or field.default is not dataclasses.MISSING
+}
+"""What the fields are that a sidecar does not have."""
 
 
 def to_json(episode: Episode) -> str:
@@ -91,8 +100,11 @@ def as_json(value: Mapping[str, Any]) -> str:
 
 def as_number(value: Any) -> float | None:
     """Return a number as a sidecar writes it, the odd ones included; `None` for what is none."""
-    fits, number = _fit_number(value, float)
-    return float(number) if fits else None
+    if isinstance(value, str):
+        return ODD_FLOATS.get(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if isinstance(value, float) or -_LARGEST <= value <= _LARGEST else None
 
 
 def from_json(text: str | bytes, *, where: Path | None = None) -> Episode:
@@ -105,16 +117,37 @@ def from_json(text: str | bytes, *, where: Path | None = None) -> Episode:
     Raises:
         SidecarError: It is no JSON, no sidecar of Rollcam's, broken, or of a newer version.
     """
+    fields = fields_from_json(text, where=where)
+    if where is not None:
+        fields["folder"], fields["name"] = _place(where, fields["name"])
+    return Episode(**fields)
+
+
+def fields_from_json(text: str | bytes, *, where: Path | str | None = None) -> dict[str, Any]:
+    """Read a sidecar's text as the fields of an `Episode`, for whoever reads very many.
+
+    Args:
+        text: JSON.
+        where: The sidecar's path; gives the episode its name.
+
+    Returns:
+        The fields that it has, checked, and under `extra` the unknown ones.
+
+    Raises:
+        SidecarError: It is no JSON, no sidecar of Rollcam's, broken, or of a newer version.
+    """
     label = where or "the sidecar"
     raw = _fields_of(text, label)
     try:
         known, extra = _told_apart(raw)
     except TypeError as error:
         raise SidecarError(f"{label}: {error}") from error
-    folder = None
+    known["extra"] = extra
     if where is not None:
-        folder, known["name"] = _place(where, known["name"])
-    return Episode(**known, extra=extra, folder=folder)
+        is_plain = "/" not in known["name"]
+        stem = os.path.basename(where).removesuffix(SIDECAR_SUFFIX)
+        known["name"] = stem if is_plain else _place(Path(where), known["name"])[1]
+    return known
 
 
 def read(path: Path) -> Episode:
@@ -130,20 +163,21 @@ def read(path: Path) -> Episode:
     return from_json(data, where=path)
 
 
-def load(path: Path) -> tuple[os.stat_result, bytes]:
+def load(path: Path | str) -> tuple[os.stat_result, bytes]:
     """Load a sidecar's bytes, with what the file system said of them just before.
 
     Raises:
         OSError: It cannot be read.
         SidecarError: It is no file, or too large.
     """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-        raise SidecarError(f"{path} is no file")
-    if status.st_size > MAX_BYTES:
-        raise SidecarError(f"{path} is larger than {MAX_BYTES} bytes and no sidecar")
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    # Opened without waiting: a pipe's other end may never come.
+    descriptor = os.open(path, _READ_ONLY)
     try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SidecarError(f"{path} is no file")
+        if status.st_size > MAX_BYTES:
+            raise SidecarError(f"{path} is larger than {MAX_BYTES} bytes and no sidecar")
         data = os.read(descriptor, status.st_size + 1)
         while len(data) < status.st_size and (more := os.read(descriptor, status.st_size)):
             data += more
@@ -182,24 +216,14 @@ def _told_apart(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         TypeError: A value is not what its field takes.
     """
-    # Under our own strings for the names: Python finds an argument much sooner by those than by
-    # equal ones out of the JSON.
-    known = {
-        name: value if type(value := raw[name]) in as_is else rule.checked(value, name)
-        for name, as_is, rule in _TABLE
-        if name in raw
-    }
+    known = _TABLE.checked(raw)
     extra = {name: raw[name] for name in raw if name not in _NAMES}
-    for name in _WHOLE:
-        value = known.get(name, 0)
-        if value is not None and not -_LARGEST <= value <= _LARGEST:
-            _RULES[name].checked(value, name)
     for name in _FILES:
         if known.get(name) is not None and not _is_file_name(known[name]):
             raise TypeError(_told(name, known[name], "the name of a file beside it"))
     writer = raw.get("writer")
-    if writer and not _WRITER_RULES.keys() >= writer.keys():
-        extra["writer"] = {k: v for k, v in writer.items() if k not in _WRITER_RULES}
+    if writer and not writer.keys() <= _WRITER_NAMES:
+        extra["writer"] = {k: v for k, v in writer.items() if k not in _WRITER_NAMES}
     return known, extra
 
 
@@ -272,8 +296,43 @@ def _told(path: str, value: Any, expected: str) -> str:
     return f"{path} is {reprlib.repr(value)}; expected {expected}"
 
 
+class _Table:
+    """What the fields of a dataclass take, made ready once: a folder may hold 100,000 sidecars.
+
+    Args:
+        hints: The fields' annotations, by name.
+        path: Where the fields stand, for messages.
+    """
+
+    def __init__(self, hints: Mapping[str, Any], path: str = "") -> None:
+        rules = {name: _Rule(hint) for name, hint in hints.items()}
+        self._rules = tuple((name, rule.as_is, rule.checked) for name, rule in rules.items())
+        self._whole = tuple((name, rule) for name, rule in rules.items() if int in rule.as_is)
+        self._path = path
+
+    def checked(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that are there, as the dataclass wants them.
+
+        Raises:
+            TypeError: A value is not what its field takes.
+        """
+        path = self._path
+        # Under our own strings for the names: Python finds an argument much sooner by those than by
+        # equal ones out of the JSON.
+        known = {
+            name: value if type(value := raw[name]) in as_is else checked(value, path + name)
+            for name, as_is, checked in self._rules
+            if name in raw
+        }
+        for name, rule in self._whole:
+            value = known.get(name, 0)
+            if value is not None and not -_LARGEST <= value <= _LARGEST:
+                raise TypeError(_told(path + name, value, rule.expected))
+        return known
+
+
 class _Rule:
-    """What a field of one type takes, made ready once: a folder may hold 100,000 sidecars.
+    """What a field of one type takes.
 
     Args:
         hint: The field's annotation.
@@ -281,25 +340,23 @@ class _Rule:
 
     def __init__(self, hint: Any) -> None:
         is_union = get_origin(hint) in (Union, types.UnionType)
-        self._options = get_args(hint) if is_union else (hint,)
-        self._fits = [_fitting_to(option) for option in self._options]
-        plain = {option for option in self._options if option in (bool, str, float)}
-        # A whole number may be too large for a float: that is looked at apart.
-        plain |= {int} & set(self._options)
-        if types.NoneType in self._options:
-            plain.add(types.NoneType)
-        if any(get_args(option)[1:] == (Any,) for option in self._options):
-            plain.add(dict)
-        self.as_is = frozenset(plain)
-        """Types whose every value, as JSON gives it, is right without a look."""
+        options = get_args(hint) if is_union else (hint,)
+        self.as_is = frozenset(kind for option in options for kind in _as_is(option))
+        """Types whose every value, as JSON gives it, is right without a look; but for a whole number
+        that no float can hold: it would raise later, in whoever divides it."""
+        self.expected = " or ".join(map(_expected, options))
+        """In words."""
+        self._fits: dict[type, _Fit] = {}
+        for option in options:
+            for kind, fit in _fits(option).items():
+                self._fits.setdefault(kind, fit)
 
     def checked(self, value: Any, path: str) -> Any:
-        """Return `value` as the field wants it; raise TypeError with what was expected."""
-        for fit in self._fits:
-            fits, result = fit(value, path)
-            if fits:
-                return result
-        raise TypeError(_told(path, value, " or ".join(map(_expected, self._options))))
+        """Return a value that is not right as it is; raise TypeError with what was expected."""
+        fit = self._fits.get(type(value), _unfit)
+        if (result := fit(value, path)) is _UNFIT:
+            raise TypeError(_told(path, value, self.expected))
+        return result
 
 
 def _expected(hint: Any) -> str:
@@ -309,43 +366,38 @@ def _expected(hint: Any) -> str:
     return _WORDS.get(hint, "an object")
 
 
-def _fitting_to(hint: Any) -> _Fit:
-    """Return what says whether a value fits `hint`, and gives it as `hint` wants it."""
-    if hint in (bool, str, types.NoneType):
-        return lambda value, path: (isinstance(value, hint), value)
-    if hint is int:
-        return lambda value, path: _fit_number(value, int)
+def _as_is(hint: Any) -> tuple[type, ...]:
+    if hint in (bool, str, int, float, types.NoneType):
+        return (hint,)
+    return (dict,) if get_args(hint)[1:] == (Any,) else ()
+
+
+def _fits(hint: Any) -> dict[type, _Fit]:
+    """Return what makes of a value what `hint` wants, or `_UNFIT`, by the value's type."""
+    if hint in (bool, str, int, types.NoneType):
+        return {}
     if hint is float:
-        return lambda value, path: _fit_number(value, float)
+        return {int: _float, str: lambda value, path: ODD_FLOATS.get(value, _UNFIT)}
     if get_origin(hint) is Literal or hint is EpisodeStatus:
         choices = {str(choice): choice for choice in get_args(hint) or EpisodeStatus}
-        return lambda value, path: (
-            isinstance(value, str) and value in choices,
-            choices.get(value) if isinstance(value, str) else None,
-        )
+        return {str: lambda value, path: choices.get(value, _UNFIT)}
     if hint is Writer:
-        return lambda value, path: _fit_object(value, _writer, path)
+        return {dict: _writer}
     of = get_args(hint)[1]
-    known = frozenset() if of is Any else frozenset(get_args(of))
-    return lambda value, path: _fit_object(value, lambda v, p: _mapping(v, known, of, p), path)
+    known = frozenset(get_args(of))
+    return {dict: lambda value, path: _mapping(value, known, of, path)}
 
 
-def _fit_number(value: Any, hint: type[int] | type[float]) -> tuple[bool, Any]:
-    if hint is float and isinstance(value, str):
-        return value in ODD_FLOATS, ODD_FLOATS.get(value)
-    if isinstance(value, bool) or not isinstance(value, int | hint):
-        return False, None
-    # A whole number that no float can hold would raise later, in whoever divides it.
-    fits = isinstance(value, float) or -_LARGEST <= value <= _LARGEST
-    return fits, hint(value) if fits else None
+def _unfit(value: Any, path: str) -> Any:
+    return _UNFIT
 
 
-def _fit_object(value: Any, read: _Read, path: str) -> tuple[bool, Any]:
-    return (True, read(value, path)) if isinstance(value, dict) else (False, None)
+def _float(value: int, path: str) -> Any:
+    return float(value) if -_LARGEST <= value <= _LARGEST else _UNFIT
 
 
 def _mapping(value: dict[str, Any], known: frozenset[type], of: Any, path: str) -> dict[str, Any]:
-    if of is Any or known.issuperset(map(type, value.values())):
+    if known.issuperset(map(type, value.values())):
         return value
     for key, item in value.items():
         if not isinstance(item, of):
@@ -359,15 +411,10 @@ def _writer(value: dict[str, Any], path: str) -> Writer:
     missing = [key for key in ("host", "pid") if key not in value]
     if missing:
         raise TypeError(f"{path} lacks {', '.join(missing)}")
-    known = {
-        key: rule.checked(value[key], f"{path}.{key}")
-        for key, rule in _WRITER_RULES.items()
-        if key in value
-    }
-    return Writer(**known)
+    return Writer(**_WRITER_TABLE.checked(value))
 
 
-_RULES = {field.name: _Rule(_HINTS[field.name]) for field in _FIELDS}
-_WRITER_RULES = {name: _Rule(hint) for name, hint in get_type_hints(Writer).items()}
-_WHOLE = tuple(name for name, rule in _RULES.items() if int in rule.as_is)
-_TABLE = tuple((name, rule.as_is, rule) for name, rule in _RULES.items())
+_TABLE = _Table({field.name: _HINTS[field.name] for field in _FIELDS})
+_WRITER_HINTS = get_type_hints(Writer)
+_WRITER_TABLE = _Table(_WRITER_HINTS, "writer.")
+_WRITER_NAMES = _WRITER_HINTS.keys()
