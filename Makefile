@@ -45,7 +45,7 @@ test: browser $(venv)/.stamp-test $(venv)/.stamp-beside $(rllib)/.stamp ## Insta
 	$(python) -m pytest $(PYTEST_ARGS)
 	$(rllib)/bin/python -m pytest tests/rllib
 
-browser: ## Install Chromium, and OpenGL for MuJoCo, where they are absent (Debian; else says how)
+browser: ## Install Chromium, Firefox, and OpenGL for MuJoCo, where they are absent (Debian; else says how)
 	@scripts/install_system.sh
 
 check: $(venv)/.stamp-check ## Lint, format, floors, types, generated docs: what CI checks before the tests

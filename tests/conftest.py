@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.browser import Browser
 
 THREAD_TIMEOUT_S = 5.0
+BROWSERS = ("ROLLCAM_CHROMIUM", "ROLLCAM_FIREFOX")  # which program to use
 
 # No window is wanted, and on a server none can be had; set before any environment is imported.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -46,7 +47,7 @@ def browser() -> Iterator[Browser]:
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting or account of the person who runs the tests reaches them, nor the reverse."""
     for name in os.environ:
-        if name.startswith(("WANDB_", "ROLLCAM_")) and name != "ROLLCAM_CHROMIUM":
+        if name.startswith(("WANDB_", "ROLLCAM_")) and name not in BROWSERS:
             monkeypatch.delenv(name)
     home = tmp_path.with_name(tmp_path.name + "-wandb")  # beside it: tests list what they wrote
     for kind in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR", "ARTIFACT_DIR"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,36 @@ def test_film_by_ranges(served: Served, folders: tuple[Path, Path]) -> None:
     assert (head.status, head.headers["content-length"], head.body) == (200, str(len(data)), b"")
     kept = served.get(path + "?download=1").headers["content-disposition"]
     assert kept == 'attachment; filename="rl-video-episode-0.mp4"'
+
+
+@pytest.mark.parametrize("size", [1000, 300_000], ids=["small", "large"])
+def test_films_of_any_size_are_answered_alike(tmp_path: Path, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    put(tmp_path, "film", 1, media="film.mp4")
+    (tmp_path / "film.mp4").write_bytes(data)
+    with Served(tmp_path) as served:
+        path = f"/api/e/{tmp_path.name}!film/media.mp4"
+        whole = served.get(path)
+        assert (whole.status, whole.body) == (200, data)
+        for told, part in (
+            ("bytes=0-", slice(0, None)), ("bytes=10-19", slice(10, 20)),
+            (f"bytes={size - 5}-{size + 5}", slice(size - 5, None)), ("bytes=-7", slice(-7, None)),
+        ):  # fmt: skip
+            reply = served.get(path, {"Range": told})
+            first = part.indices(size)[0]
+            assert (reply.status, reply.body) == (206, data[part])
+            assert (
+                reply.headers["content-range"]
+                == f"bytes {first}-{first + len(data[part]) - 1}/{size}"
+            )
+            assert reply.headers["content-length"] == str(len(data[part]))
+            for same in ("etag", "content-type", "accept-ranges", "last-modified", "cache-control"):
+                assert reply.headers[same] == whole.headers[same]
+        assert served.get(path, {"Range": f"bytes={size}-"}).status == 416
+        assert (
+            served.get(path, {"Range": "bytes=0-", "If-None-Match": whole.headers["etag"]}).status
+            == 304
+        )
 
 
 def test_text_episode(served: Served, folders: tuple[Path, Path]) -> None:

@@ -19,7 +19,7 @@ from rollcam.episode import Episode
 from rollcam.errors import EpisodeNotFound, SettingError
 from rollcam.gallery.ask import FOLDER, Question
 from rollcam.gallery.bounds import within
-from rollcam.gallery.deliveries import deliveries_of
+from rollcam.gallery.deliveries import deliveries_of, stamp_of
 from rollcam.gallery.names import id_of, key_of
 from rollcam.gallery.posters import CHOICES
 from rollcam.gallery.shelf import Book, Shelf
@@ -105,7 +105,12 @@ class Answers:
             "x": _step_axis(numeric),
             "notes": self._small.once((generation, "notes"), self.shelf.notes),
             "posters": CHOICES,
+            "deliveries": self.deliveries_stamp(),
         }
+
+    def deliveries_stamp(self) -> str:
+        """Return what is another as soon as any delivery goes on."""
+        return stamp_of(book.root for book in self.shelf.books.values())
 
     def rows(
         self, question: Question, offset: int, limit: int, more: Sequence[str] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ MAX_POSTERS_WAITING = 200
 _POSTERS_AT_ONCE = 2
 _LARGEST = 2**53
 _POSTER_AGE_S = 60
+_SMALL_FILM = 256 * 1024
+_RANGE = re.compile(r"bytes=([0-9]{1,9})-([0-9]{0,9})")
 
 
 class Gallery:
@@ -138,14 +141,17 @@ class Gallery:
         path = media_of(book, episode)
         if path is None or request.path_params["file"] != f"media{path.suffix.lower()}":
             raise EpisodeNotFound("this episode has no such file")
+        status = path.stat()
         response = FileResponse(
             path,
             media_type=MEDIA_TYPES[path.suffix.lower()],
             filename=path.name if "download" in request.query_params else None,
             headers={"cache-control": "no-cache"},
-            stat_result=path.stat(),
+            stat_result=status,
         )
-        return _unless_known(request, response)
+        answer = _unless_known(request, response)
+        is_small = answer is response and status.st_size <= _SMALL_FILM
+        return _at_once(request, response, path) if is_small else answer
 
     async def _poster(self, request: Request) -> Response:
         at, key = request.path_params["at"], key_of(_id(request))
@@ -251,6 +257,31 @@ def _unless_known(request: Request, response: Response) -> Response:
     kept = ("etag", "cache-control", "last-modified")
     headers = {name: response.headers[name] for name in kept if name in response.headers}
     return Response(status_code=304, headers=headers)
+
+
+def _at_once(request: Request, response: FileResponse, path: Path) -> Response:
+    """Return a small film, or the one part of it that is asked for, read here and now.
+
+    A `FileResponse` goes to another thread for each look at the file, which costs as much again as
+    all the rest, and a grid asks for sixty films at once. What is out of the ordinary stays with it.
+    """
+    asked = request.headers.get("range")
+    part = _RANGE.fullmatch(asked.strip()) if asked else None
+    if request.method != "GET" or (asked and part is None) or "if-range" in request.headers:
+        return response
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EpisodeNotFound("this film was just deleted") from error
+    size, headers = len(data), dict(response.headers)
+    if part is None:
+        return Response(data, headers={**headers, "content-length": str(size)})
+    first, last = int(part[1]), min(int(part[2] or size), size - 1)
+    if first > last:
+        return response
+    data = data[first : last + 1]
+    headers |= {"content-range": f"bytes {first}-{last}/{size}", "content-length": str(len(data))}
+    return Response(data, 206, headers)
 
 
 def _nothing(request: Request) -> Response:

@@ -36,6 +36,7 @@ class Events:
         self._watcher: asyncio.Task[None] | None = None
         self._since: dict[str, int] = {}
         self._last_growing: list[dict[str, Any]] = []
+        self._last_stamp = ""
         self._is_closed = False
 
     @property
@@ -105,7 +106,8 @@ class Events:
         n = sum(len(book.catalog) for book in shelf.books.values())
         if is_first:
             self._since = shelf.refresh()
-        return _event("hello", {"generation": generation, "n": n})
+        told = {"generation": generation, "n": n, "deliveries": self._answers.deliveries_stamp()}
+        return _event("hello", told)
 
     def _look(self, is_first: bool) -> list[bytes]:
         told = []
@@ -113,6 +115,10 @@ class Events:
         if is_first or growing != self._last_growing:
             self._last_growing = growing
             told.append(_event("growing", {"growing": growing}))
+        stamp = self._answers.deliveries_stamp()
+        if is_first or stamp != self._last_stamp:
+            self._last_stamp = stamp
+            told.append(_event("deliveries", {"deliveries": stamp}))
         change = self._change()
         if change is not None:
             told.append(_event("change", change))

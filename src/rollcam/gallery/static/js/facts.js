@@ -20,7 +20,7 @@ export function factsPanel({ sidecar, media, deliveries }) {
     contexts(sidecar.context_at_start ?? {}, sidecar.context_at_end ?? {}),
     section("Last info", pairs(scalars(sidecar.final_info))),
     section("Your facts", pairs(scalars(sidecar.metadata))),
-    delivered(deliveries ?? []),
+    deliveriesPart(deliveries ?? []),
     section("Film", pairs([
       ["File", media?.name], ["Size", media && bytes(media.size_bytes)], ["Codec", sidecar.codec],
       ["Picture", sidecar.width && `${sidecar.width} × ${sidecar.height}${sidecar.codec === "asciicast" ? " cells" : ""}`],
@@ -86,9 +86,9 @@ function contexts(start, end) {
         h("td", { class: "num" }, name in end ? valueText(end[name] ?? "–") : "–"))))));
 }
 
-function delivered(deliveries) {
-  if (!deliveries.length) return null;
-  return h("section", {}, h("h3", {}, "Delivered to"),
+/** Where the film went, or is to go; an empty part keeps the place of what may come. */
+export function deliveriesPart(deliveries) {
+  return h("section", { class: "delivered", hidden: !deliveries.length }, h("h3", {}, "Delivered to"),
     h("ul", { class: "deliveries" }, deliveries.map((delivery) => h("li", {},
       h("span", { class: "sink" }, delivery.sink, delivery.target ? h("span", { class: "quiet" }, ` ${cut(String(delivery.target))}`) : null),
       h("span", { class: `badge state-${/^[a-z]+$/.test(delivery.state) ? delivery.state : "odd"}` }, delivery.state),

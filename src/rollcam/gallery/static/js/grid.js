@@ -21,7 +21,7 @@ function guessedFilm(row, isStatic) {
   if (row.codec === "asciicast") return null;
   return new VideoFilm({
     url: `api/e/${row.id}/media.mp4`, fps: row.duration_s > 0 ? row.n_frames / row.duration_s : 30,
-    nFrames: row.n_frames, isStatic, label: `Film of ${row.name}`,
+    nFrames: row.n_frames, isStatic, isLoop: true, label: `Film of ${row.name}`,
   });
 }
 
@@ -178,6 +178,11 @@ export class Grid {
     this.#films.set(card, film);
     film.loops = true;
     film.element.tabIndex = -1;
+    // Sixty empty pictures cost the browser as much to lay over the posters as full ones.
+    if (film instanceof VideoFilm) {
+      film.element.classList.add("coming");
+      film.element.addEventListener("loadeddata", () => film.element.classList.remove("coming"), { once: true });
+    }
     card.frame.append(film.element);
     film.play();
   }

@@ -1,4 +1,4 @@
-// What happens while the page is open: episodes that arrive, and those that are being recorded.
+// What happens while the page is open: episodes that arrive, are being recorded, or are delivered.
 
 export class Live extends EventTarget {
   constructor(source) {
@@ -6,10 +6,15 @@ export class Live extends EventTarget {
     this.growing = [];
     this.n = null;
     this.generation = source.gallery.generation;
+    this.deliveries = source.gallery.deliveries;
     this.isLinked = source.isLive;
     this.stop = source.listen({
-      hello: ({ generation, n }) => this.#changed(generation, n),
+      hello: ({ generation, n, deliveries }) => {
+        this.#changed(generation, n);
+        this.#delivered(deliveries);
+      },
       change: ({ generation, n, rows }) => this.#changed(generation, n, rows),
+      deliveries: ({ deliveries }) => this.#delivered(deliveries),
       growing: ({ growing }) => {
         this.growing = Array.isArray(growing) ? growing : [];
         this.dispatchEvent(new Event("growing"));
@@ -24,6 +29,12 @@ export class Live extends EventTarget {
 
   find(id) {
     return this.growing.find((one) => one.id === id);
+  }
+
+  #delivered(deliveries) {
+    if (deliveries === this.deliveries) return;
+    this.deliveries = deliveries;
+    this.dispatchEvent(new Event("deliveries"));
   }
 
   #changed(generation, n) {

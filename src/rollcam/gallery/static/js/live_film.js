@@ -10,6 +10,8 @@ import { videoElement } from "./video_film.js";
 const POLL_MS = 400;
 const PATIENCE = 20; // answers that may fail in a row
 const FINISHING = 15; // answers to wait, after the last frame, for the finished film
+const MOOF = 0x6d6f6f66, MDAT = 0x6d646174;
+const SYNC = 0x02000000; // decoding can begin here
 const KEPT_S = 120; // of film behind the newest frame, when the browser's buffer is full
 
 /** Asks for what has grown; `take(bytes)` gets it, `gone(id)` is told how it ended. */
@@ -63,39 +65,75 @@ class Tail {
   }
 }
 
-/** The codec string that MediaSource wants, from the `avcC` box of an MP4's first bytes. */
-export function codecOf(bytes) {
-  for (let k = 4; k + 8 < bytes.length; k++) {
-    if (String.fromCharCode(...bytes.subarray(k, k + 4)) !== "avcC") continue;
-    const levels = [...bytes.subarray(k + 5, k + 8)];
-    return `avc1.${levels.map((n) => n.toString(16).padStart(2, "0")).join("")}`;
+/** Where the body of a box of that type begins, among these bytes; -1 if there is none. */
+function bodyOf(bytes, type) {
+  const wanted = [...type].map((letter) => letter.charCodeAt(0));
+  for (let k = 4; k + 4 <= bytes.length; k++) {
+    if (wanted.every((code, n) => bytes[k + n] === code)) return k + 4;
   }
-  return null;
+  return -1;
 }
 
-/** How many fragments (and so frames) whole boxes hold, and how many bytes those take. */
-export function wholeBoxes(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let at = 0, frames = 0;
+function joinedOf(first, second) {
+  const joined = new Uint8Array(first.length + second.length);
+  joined.set(first);
+  joined.set(second, first.length);
+  return joined;
+}
+
+const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** How many bytes whole pictures take, and of each where it and its duration stand, and its time. */
+function wholePictures(bytes) {
+  const view = viewOf(bytes);
+  const pictures = [];
+  let at = 0, length = 0, picture = null;
   while (at + 8 <= bytes.length) {
     const size = view.getUint32(at);
     if (size < 8 || at + size > bytes.length) break;
     const type = view.getUint32(at + 4);
-    if (type === 0x6d646174) frames += 1; // mdat
+    if (type === MOOF) {
+      const box = bytes.subarray(at, at + size);
+      const tfdt = at + bodyOf(box, "tfdt"), trun = at + bodyOf(box, "trun");
+      picture = {
+        at, time: view.getUint32(tfdt + 4) * 2 ** 32 + view.getUint32(tfdt + 8),
+        durationAt: trun + 12, isKey: view.getUint32(trun + 20) === SYNC,
+      };
+    } else if (type === MDAT && picture) {
+      pictures.push(picture);
+      picture = null;
+    }
     at += size;
+    if (!picture) length = at;
   }
-  return { frames, length: at };
+  return { pictures, length };
+}
+
+/** The codec string that MediaSource wants, from the `avcC` box of an MP4's first bytes. */
+function codecOf(bytes) {
+  const at = bodyOf(bytes, "avcC");
+  if (at < 0) return null;
+  const levels = [...bytes.subarray(at + 1, at + 4)];
+  return `avc1.${levels.map((n) => n.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/** Ticks per second, from the `mdhd` box of an MP4's first bytes. */
+function timescaleOf(bytes) {
+  const at = bodyOf(bytes, "mdhd");
+  return at < 0 ? 0 : viewOf(bytes).getUint32(at + (bytes[at] === 1 ? 20 : 12));
 }
 
 export class LiveVideoFilm extends Film {
   #source = new MediaSource();
   #url = URL.createObjectURL(this.#source);
   #buffer = null;
-  #rest = new Uint8Array(0);
+  #rest = new Uint8Array(0); // what is not whole yet
+  #group = new Uint8Array(0); // since the last key frame
   #tail = null;
   #request = 0;
   #isSeeking = false;
-  #n = 0;
+  #timescale = 0; // ticks per second
+  #isThere = false;
 
   constructor({ url, fps, width, height, label }) {
     super({ fps, nFrames: 1 });
@@ -164,31 +202,52 @@ export class LiveVideoFilm extends Film {
         this.tell("trouble", text);
         reject(new Error(text));
       };
-      const take = (bytes) => this.#take(bytes, trouble).then(() => this.#n && resolve());
+      const take = (bytes) => this.#take(bytes, trouble).then(() => this.#isThere && resolve());
       this.#tail = new Tail(url, { take, trouble, gone: (id) => this.tell("became", id) });
     });
   }
 
   async #take(bytes, trouble) {
-    const joined = new Uint8Array(this.#rest.length + bytes.length);
-    joined.set(this.#rest);
-    joined.set(bytes, this.#rest.length);
-    const { frames, length } = wholeBoxes(joined);
+    const joined = joinedOf(this.#rest, bytes);
+    const { pictures, length } = wholePictures(joined);
     this.#rest = joined.slice(length);
     if (!length) return;
     const whole = joined.subarray(0, length);
-    if (!this.#buffer && !this.#begin(codecOf(whole), trouble)) return;
-    await this.#append(whole);
-    this.#n += frames;
-    if (!frames) return;
-    this.nFrames = this.#n;
+    if (!this.#buffer && !this.#begin(whole, trouble)) return;
+    await this.#append(this.#continued(whole));
+    if (!pictures.length) return;
+    this.nFrames = Math.floor((pictures.at(-1).time / this.#timescale) * this.fps + 0.02) + 1;
+    this.#isThere = true;
     this.tell("grow");
     if (this.isFollowing) this.#seekTo(this.nFrames - 1);
   }
 
-  #begin(codec, trouble) {
+  /**
+   * Show each picture until the next one: frames may have been dropped between them.
+   *
+   * After a gap MediaSource takes nothing before the next key frame. So when the newest picture of last time
+   * has to be shown for longer than it said, all since its key frame is given once more.
+   */
+  #continued(bytes) {
+    const from = this.#group.length;
+    const all = joinedOf(this.#group, bytes);
+    const { pictures } = wholePictures(all);
+    const view = viewOf(all);
+    let isLonger = false;
+    pictures.slice(0, -1).forEach(({ at, time, durationAt }, k) => {
+      const duration = pictures[k + 1].time - time;
+      isLonger ||= at < from && view.getUint32(durationAt) !== duration;
+      view.setUint32(durationAt, duration);
+    });
+    this.#group = all.slice(pictures.findLast(({ isKey }) => isKey)?.at ?? 0);
+    return isLonger ? all : all.subarray(from);
+  }
+
+  #begin(bytes, trouble) {
+    const codec = codecOf(bytes);
+    this.#timescale = timescaleOf(bytes);
     const type = `video/mp4; codecs="${codec}"`;
-    if (!codec || !MediaSource.isTypeSupported(type)) {
+    if (!codec || !this.#timescale || !MediaSource.isTypeSupported(type)) {
       this.#tail.stop();
       trouble("this film can be watched when it is finished; its codec cannot be followed live");
       return false;

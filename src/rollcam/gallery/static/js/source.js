@@ -88,7 +88,7 @@ class ServerSource {
   }
 
   /**
-   * Call `on.hello`, `on.change`, `on.growing` as things happen; returns how to stop.
+   * Call `on.hello`, `on.change`, `on.growing`, `on.deliveries` as things happen; returns how to stop.
    *
    * Only while the page is seen: a browser opens six connections to one server, for all tabs together,
    * and a seventh tab would wait for ever. Whoever comes back is told by `hello` where things stand.
@@ -118,7 +118,7 @@ class ServerSource {
 
 function heard(on) {
   const events = new EventSource(address("api/events"));
-  for (const name of ["hello", "change", "growing"]) {
+  for (const name of ["hello", "change", "growing", "deliveries"]) {
     events.addEventListener(name, (event) => {
       let told;
       try {

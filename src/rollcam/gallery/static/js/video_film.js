@@ -31,9 +31,12 @@ export class VideoFilm extends Film {
   #blob = null;
   #isGone = false;
 
-  constructor({ url, fps, nFrames, width, height, label = "Film", isStatic = false }) {
+  /** @param isLoop It only plays, again and again; nobody asks for its frame. */
+  constructor({ url, fps, nFrames, width, height, label = "Film", isStatic = false, isLoop = false }) {
     super({ fps, nFrames });
     this.element = videoElement({ width, height, label });
+    this.element.loop = this.loops = isLoop;
+    this.isLoop = isLoop;
     this.ready = this.#open(url, isStatic);
     this.ready.catch(() => {});
   }
@@ -83,7 +86,7 @@ export class VideoFilm extends Film {
     video.addEventListener("loadedmetadata", () => this.#sought());
     video.addEventListener("seeked", () => this.#sought());
     video.addEventListener("ended", () => this.#ended());
-    this.#watch();
+    if (!this.isLoop) this.#watch();
     const source = isStatic ? await this.#sourceOf(url) : address(url);
     if (!this.#isGone) video.src = source;
     await opened;

@@ -3,7 +3,7 @@
 import { GrowingColumns } from "./columns.js";
 import { playbackKeys } from "./controls.js";
 import { announce, h, notice, toast } from "./dom.js";
-import { factsPanel } from "./facts.js";
+import { deliveriesPart, factsPanel } from "./facts.js";
 import { number, plain } from "./format.js";
 import { useKeys } from "./keys.js";
 import { filmOf, liveFilmOf, noFilm, Player } from "./player.js";
@@ -25,7 +25,7 @@ export class Watch {
     this.source = source;
     this.place = place;
     this.isLive = place.view === "live";
-    this.growing = live;
+    this.news = live;
     this.element = h("main", { class: "watch", tabIndex: -1 });
     this.#open();
   }
@@ -57,6 +57,7 @@ export class Watch {
 
   async #openFinished() {
     const { signal } = this.#stop;
+    const known = this.news.deliveries;
     const facts = await this.source.facts(this.place.id, { signal });
     if (signal.aborted) return;
     const { sidecar, media } = facts;
@@ -73,7 +74,14 @@ export class Watch {
     if (media) this.#showFilm(stage, filmOf(facts, { isStatic: !this.source.isLive }), facts);
     else stage.append(noFilm(sidecar));
     this.#neighbours(around).catch(() => {});
+    this.news.addEventListener("deliveries", () => this.#showDeliveries(), { signal });
+    if (this.news.deliveries !== known) this.#showDeliveries(); // something was written meanwhile
     if (!media && facts.steps) this.#loadSteps(facts.steps).catch(() => {});
+  }
+
+  async #showDeliveries() {
+    const facts = await this.source.facts(this.place.id, { signal: this.#stop.signal }).catch(() => null);
+    if (facts) this.element.querySelector(".delivered")?.replaceWith(deliveriesPart(facts.deliveries ?? []));
   }
 
   #showFilm(stage, film, facts) {
@@ -159,7 +167,7 @@ export class Watch {
   }
 
   async #openLive() {
-    const growing = this.growing.find(this.place.id) ?? (await this.source.growing()).find((one) => one.id === this.place.id);
+    const growing = this.news.find(this.place.id) ?? (await this.source.growing()).find((one) => one.id === this.place.id);
     if (this.#stop.signal.aborted) return;
     if (!growing) throw new Error("it is not being recorded any more; look among the episodes");
     const name = growing.name ?? growing.env_id ?? "Episode";
