@@ -176,9 +176,9 @@ class Line:
         due_at = self._ledger.next_due_at(self.key, State.QUEUED)
         return 0.0 if due_at is None else max(0.0, due_at - self._clock.now())
 
-    def n_pending(self, *states: State) -> int:
+    def n_pending(self, *states: State, unsure_from: int = UNSURE_FOR_GOOD) -> int:
         """Count what is still owed, in these states or in any; see `Ledger.n_pending`."""
-        return self._ledger.n_pending(self.key, unsure_from=UNSURE_FOR_GOOD, states=states or OWED)
+        return self._ledger.n_pending(self.key, unsure_from=unsure_from, states=states or OWED)
 
     def is_stalled(self, n_tries: int) -> bool:
         """Say whether all that is owed waits for another try, each after `n_tries` failures."""

@@ -20,7 +20,7 @@ from rollcam.errors import StoreError
 from rollcam.publish.clock import Clock, SystemClock
 from rollcam.publish.ledger import FILE_NAME, Ledger, State
 from rollcam.publish.line import Line, Problems
-from rollcam.publish.pace import POLL_S
+from rollcam.publish.pace import POLL_S, UNSURE_FOR_GOOD
 from rollcam.publish.sink import Sink
 from rollcam.publish.source import Source, is_finished
 
@@ -31,6 +31,9 @@ CLOSE_S = 30.0
 
 CONFIRM_AT_CLOSE_S = 5.0
 """The part of it for which only confirmations are waited for, in seconds."""
+
+UNSURE_AT_CLOSE_S = 1.5
+"""The same when the place cannot tell now: that a trainer's row is committed takes a second."""
 
 _FLUSH_POLL_S = 0.05
 
@@ -226,9 +229,11 @@ class _Lane:
         self.line.add(episode)
         self.wake()
 
-    def n_pending(self) -> int:
+    def n_pending(self, *, unsure_from: int = UNSURE_FOR_GOOD) -> int:
         """Count what is still owed."""
-        return 0 if self._line is None or not self._line.is_known else self._line.n_pending()
+        if self._line is None or not self._line.is_known:
+            return 0
+        return self._line.n_pending(unsure_from=unsure_from)
 
     def wake(self) -> None:
         """Look at the ledger now; starts the thread where none runs."""
@@ -259,10 +264,15 @@ class _Lane:
     def tell_rest(self) -> int:
         """Log in one line what is pending, once; return how much that is."""
         try:
-            n = self.n_pending()
+            n_unsure = self.n_pending()
+            n = self.n_pending(unsure_from=1)
         except StoreError as error:
             logger.warning("%s", error)
             return 1
+        if n_unsure > n:
+            logger.info(
+                "handed over to %s, which cannot confirm it now: %d", self.line.label, n_unsure - n
+            )
         if n and not self._is_told:
             self._is_told = True
             films = "1 film is" if n == 1 else f"{n} films are"
@@ -313,7 +323,7 @@ class _Lane:
         try:
             self.line.hurry()
             n_failures = self.line.n_failures
-            confirm_until: float | None = None
+            closing_since: float | None = None
             while (now := self._clock.monotonic()) < deadline:
                 wait_s = self._step()
                 has_failed = self.line.is_paused or self.line.n_failures > n_failures
@@ -322,8 +332,12 @@ class _Lane:
                 if wait_s <= 0:
                     continue
                 if not self.line.n_pending(State.QUEUED, State.SENDING):
-                    confirm_until = confirm_until or now + CONFIRM_AT_CLOSE_S
-                    if now >= confirm_until:
+                    closing_since = closing_since or now
+                    # A place that cannot tell now will not be able to in a moment either.
+                    can_tell = self.line.n_pending(unsure_from=1)
+                    if now - closing_since >= (
+                        CONFIRM_AT_CLOSE_S if can_tell else UNSURE_AT_CLOSE_S
+                    ):
                         return
                 elif self.line.backs_off_s() > CONFIRM_AT_CLOSE_S:
                     return

@@ -138,7 +138,8 @@ class WandbSink:
 
         Online, as the server lists them; a film that is missing from a row there is uploaded again.
         Offline, as the run's transaction log and media folder have them. `None` while films wait in
-        a row that is the trainer's to commit: they are neither there nor lost.
+        a row that is the trainer's to commit, or for wandb-core, which writes out most of an offline
+        run's log when it is finished: they are neither there nor lost.
 
         Raises:
             SinkError: The server could not be asked, or a film could not be uploaded again.
@@ -151,7 +152,10 @@ class WandbSink:
             self._await_end()
             self._look_for(waiting)
         arrived = {d.episode.episode_id for d in deliveries if _film(d) in self._stored}
-        return None if is_riding and waiting and not arrived else arrived
+        is_unwritten = (
+            self._run.offline and not self._is_finished and waiting.keys() <= self._handed.keys()
+        )
+        return None if waiting and not arrived and (is_riding or is_unwritten) else arrived
 
     def hurry(self, is_closing: bool) -> None:
         """Wait for the trainer's rows no longer than a moment: the training ends, and waits for us."""
@@ -207,10 +211,14 @@ class WandbSink:
         self._bounded("looking at the run's step", guard.settle, HAND_OVER_TIMEOUT_S)
         return guard.has_riders
 
+    @property
+    def _is_finished(self) -> bool:
+        return bool(getattr(self._run, "_is_finished", False))
+
     def _await_end(self) -> None:
         """Let wandb-core write out the log of a run that is over; once, since it may have died."""
         run = self._run
-        if run.offline and getattr(run, "_is_finished", False) and not self._has_awaited_end:
+        if run.offline and self._is_finished and not self._has_awaited_end:
             self._has_awaited_end = True
             await_end(Path(run.settings.sync_file), END_TIMEOUT_S)
 
