@@ -41,6 +41,8 @@ from rollcam.store.names import HIDDEN, SIDECAR_SUFFIX
 
 _CRF = 20
 _STALE_S = 3600.0
+_MAX_KNOWN = 256
+_CLOCK_STEP_NS = 50_000_000  # the kernel's clock for files goes in steps, of 10 ms at most
 _GONE = (FileNotFoundError, NotADirectoryError)
 _PASSING = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO}
@@ -59,6 +61,8 @@ class Outgoing:
         self.root = root
         self.ledger = Ledger(root / HIDDEN / FILE_NAME)
         self._made = root / HIDDEN / "outgoing"
+        self._known: dict[tuple[object, ...], tuple[str, MediaReport]] = {}
+        self._known_lock = threading.Lock()
 
     def prepare(self, entry: Entry) -> Prepared:
         """Return the film, probed, and mended or drawn where it would not play.
@@ -73,11 +77,10 @@ class Outgoing:
         media = self._media(episode)
         try:
             status = media.stat()
-            sha256 = sha256_of(media)
+            sha256, report = self._looked_at(media, status)
         except _GONE as error:
             raise NothingToSendError("the film was deleted") from error
-        report = probe(media)
-        if any(problem.slug == "unreadable" for problem in report.problems):
+        if _is_unreadable(report):
             raise StoreError(f"{media.name}: {report.problems[0].message}")
         film = media
         if not (report.plays and report.kind == "video" and report.container == "mp4"):
@@ -144,6 +147,27 @@ class Outgoing:
             raise NothingToSendError(f"{media.name} is a link out of the folder")
         return media
 
+    def _looked_at(self, media: Path, status: os.stat_result) -> tuple[str, MediaReport]:
+        """Return what a file is, by its content; the same file is read once, however often asked.
+
+        A place is asked several times whether it has a film, and each look at its packets takes the
+        interpreter from the training as often as it has packets.
+        """
+        identity = (
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+        )  # fmt: skip
+        with self._known_lock:
+            known = self._known.get((media, *identity))
+        if known is None:
+            is_settled = time.time_ns() - status.st_ctime_ns > _CLOCK_STEP_NS
+            known = sha256_of(media), probe(media)
+            if is_settled and not _is_unreadable(known[1]):
+                with self._known_lock:
+                    while len(self._known) >= _MAX_KNOWN:
+                        del self._known[next(iter(self._known))]
+                    self._known[(media, *identity)] = known
+        return known
+
     def _is_inside(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.root.resolve())
 
@@ -175,6 +199,10 @@ class Outgoing:
         finally:
             scratch.unlink(missing_ok=True)
         return target
+
+
+def _is_unreadable(report: MediaReport) -> bool:
+    return any(problem.slug == "unreadable" for problem in report.problems)
 
 
 def _may_pass(error: BaseException | None) -> bool:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rollcam
-from rollcam._outgoing import open_publisher
+from rollcam._outgoing import Outgoing, open_publisher
 from rollcam.encode.probe import probe
 from rollcam.episode import Episode
-from rollcam.publish.ledger import State
+from rollcam.publish.ledger import Entry, State
 from rollcam.publish.sink import Delivery
 from rollcam.store.files import list_episodes
 from tests import barcode
 from tests.encode.bad_films import film, mpeg4, without_moov
 from tests.example_sink.example_sink import ShelfSink
+from tests.films import wait_until
 from tests.publish.rig import Rig, add_film, rig
 
 
@@ -57,6 +62,23 @@ def text_film(folder: Path) -> Episode:
         return recorder.end().result(timeout=60)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[list[str]]:
+    """Note how often Python opens a file for reading."""
+    times: list[str] = []
+    is_on = True
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if is_on and event == "open" and str(arguments[0]) == str(path):
+            times.append(event)
+
+    sys.addaudithook(note)  # for good: it can only be told not to listen
+    try:
+        yield times
+    finally:
+        is_on = False
+
+
 def put(made: Rig, name: str, source: Path) -> Episode:
     """Give an episode another media file, as somebody's copy or tool may have."""
     episode = add_film(made.folder, name)
@@ -73,6 +95,26 @@ def test_a_film_that_plays_goes_out_as_it_is(made: Rig) -> None:
     assert delivery.text is None
     assert delivery.sha256 == episode.sha256
     assert data == delivery.media.read_bytes()
+
+
+def test_a_film_is_read_once_and_again_when_its_content_changed(tmp_path: Path) -> None:
+    episode = add_film(tmp_path, "a")
+    media = episode.media_path
+    assert media is not None
+    wait_until(lambda: time.time_ns() - media.stat().st_ctime_ns > 10**8, "the file is old enough")
+    source = Outgoing(tmp_path)
+    entry = Entry("shelf", "here", episode.episode_id, episode.name)
+    with opened(media) as times:
+        first = source.prepare(entry).delivery
+        assert times
+        times.clear()
+        assert source.prepare(entry).delivery == first
+        assert not times
+    status, data = media.stat(), bytearray(media.read_bytes())
+    data[-1] ^= 1
+    media.write_bytes(bytes(data))
+    os.utime(media, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert source.prepare(entry).delivery.sha256 != first.sha256
 
 
 def test_a_text_episode_goes_out_drawn_with_its_recording_beside_it(made: Rig) -> None:
