@@ -65,7 +65,7 @@ docs: $(venv)/.stamp-check ## Write the generated pages of docs/ anew
 site: $(venv)/.stamp-test ## Build the documents as a site, in site/; a warning is an error
 	$(python) -m sphinx -q -W --keep-going -b html docs site
 
-bench: $(venv)/.stamp-bench ## Measure Rollcam against its peers and write docs/benchmarks.md
+bench: $(venv)/.stamp-bench $(rllib)/.stamp ## Measure Rollcam against its peers and write docs/benchmarks.md
 	$(python) benchmarks/run.py
 
 pin: $(venv)/.stamp-check $(venv)/.stamp-test $(venv)/.stamp-bench $(rllib)/.stamp ## Write constraints*.txt from what .venv and .venv-rllib hold

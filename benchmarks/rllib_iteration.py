@@ -1,22 +1,7 @@
-"""What filming costs an iteration of RLlib: evaluation only, and every training episode.
-
-    .venv-rllib/bin/python benchmarks/rllib_iteration.py            about five minutes on two cores
-    .venv-rllib/bin/python benchmarks/rllib_iteration.py --quick
-
-PPO on CartPole, two env runners, 400 steps an iteration. Two questions:
-
-1. Does filming evaluation alone touch the training part? Iterations without evaluation, in turns
-   with and without the callback. Wanted: within 3 %.
-2. Every training episode: Rollcam, and Gymnasium's `RecordVideo` in the env creator, each against
-   none. Wanted: at most 1/10 of what `RecordVideo` adds.
-
-Run it alone: whatever else runs on the machine is in the numbers.
-"""
+"""What does filming cost an iteration of RLlib: evaluation only, and every training episode?"""
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -25,59 +10,105 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+from benchmarks.lab.answer import Answer, Figure, Table
+from benchmarks.lab.child import ROOT, child_main, run_child
 
-N_RUNNERS = 9
-"""Of the four algorithms, which all stand at once: two each, and one that evaluates."""
+PYTHON = ROOT / ".venv-rllib" / "bin" / "python"
+"""RLlib's own environment: `make test` and `make bench` make it."""
 
 WANTED_SHARE = 0.03
 WANTED_PART = 0.1
+N_EVALUATION, N_ALL = 40, 20
+NONE, EVALUATION, ALL, THEIRS = "none", "evaluation only", "Rollcam", "RecordVideo"
+
+HOW = """\
+RLlib's PPO trains on CartPole-v1 with two env runners, 400 steps an iteration, on two cores. "Evaluation only" is a
+`RollcamCallback(film="eval")`; with and without it the algorithm has an evaluation runner, of which no measured iteration
+makes use: what is asked is what the training part pays. "Rollcam" films every training episode through the callback, "RecordVideo" by
+Gymnasium's wrapper in the env creator. Each stands in a process of Ray's with its own runners; they take turns, iteration by
+iteration, and the turn begins with another one each time. Wall time of `train()`, medians."""
+
+NOTES = [
+    "Both films' costs hold what it takes to render: about 1.25 ms a frame here. RecordVideo's runners give their films the "
+    "same names, so most are overwritten; its files are those that are left."
+]
 
 
-def main() -> int:
-    """Measure, print, and say by the exit status whether both are as wanted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few iterations, for a glance")
-    n = 2 if parser.parse_args().quick else 20
+def run(quick: bool = False) -> dict[str, Any]:
+    """Measure, and return the answer."""
+    if not PYTHON.exists():
+        raise SystemExit(f"{PYTHON} is not there: make .venv-rllib/.stamp")
+    given = (
+        {"n_evaluation": 2, "n_all": 2} if quick else {"n_evaluation": N_EVALUATION, "n_all": N_ALL}
+    )
+    found = run_child("benchmarks.rllib_iteration", given, python=PYTHON)
+    alone, beside = (statistics.median(found["evaluation"][kind]) for kind in (NONE, EVALUATION))
+    pairs = zip(found["evaluation"][EVALUATION], found["evaluation"][NONE], strict=True)
+    share = statistics.median(ours / none for ours, none in pairs) - 1
+    none, ours, theirs = (statistics.median(found["all"][kind]) for kind in (NONE, ALL, THEIRS))
+    part = (ours - none) / (theirs - none)
+    figures = [
+        Figure(
+            "RLlib: iteration with evaluation-only filming, training part",
+            f"at most {WANTED_SHARE:.0%} above no filming", f"{share:+.1%}", share <= WANTED_SHARE,
+        ),
+        Figure(
+            "RLlib: what filming every training episode adds to an iteration",
+            f"at most {WANTED_PART:.0%} of what RecordVideo adds", f"{part:.0%}", part <= WANTED_PART,
+        ),
+    ]  # fmt: skip
+    rows = [
+        ["none", _ms(alone), "", "", ""],
+        [EVALUATION, _ms(beside), _ms(beside - alone), "", ""],
+        ["none, in the turns with the two below", _ms(none), "", "", ""],
+        [ALL, _ms(ours), _ms(ours - none), str(found["n_films"][ALL]), str(found["n_begun"])],
+        [THEIRS, _ms(theirs), _ms(theirs - none), str(found["n_films"][THEIRS]), str(found["n_begun"])],
+    ]  # fmt: skip
+    columns = ["filming", "ms an iteration", "ms more", "files", "iterations"]
+    tables = [Table("An iteration of 400 steps", columns, rows)]
+    return Answer("RLlib", HOW, figures, tables, NOTES).as_dict()
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f}"
+
+
+def _work(n_evaluation: int, n_all: int) -> dict[str, Any]:
+    """Measure, in RLlib's own environment."""
     import ray
 
-    # Nine env runners: an algorithm whose runner finds no room waits without end.
-    ray.init(
-        num_cpus=N_RUNNERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        by_kind = measure(Path(folder), n)
-        n_ours, n_theirs = (_n_files(Path(folder, kind)) for kind in ("rollcam", "gymnasium"))
+    # Nine env runners at most: an algorithm whose runner finds no room waits without end.
+    ray.init(num_cpus=9, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        evaluation = _measured(
+            {NONE: lambda: _with_evaluation("none"), EVALUATION: lambda: _evaluation_only(folder)},
+            n_evaluation,
+        )
+        every = _measured(
+            {
+                NONE: lambda: _config("none"),
+                ALL: lambda: _all_episodes(folder),
+                THEIRS: lambda: _record_video(folder),
+            },
+            n_all,
+        )
+        n_films = {ALL: _n_files(folder / "rollcam"), THEIRS: _n_files(folder / "gymnasium")}
     ray.shutdown()
-    none = statistics.median(by_kind["none"])
-    for kind, times in by_kind.items():
-        print(f"{kind:26} {statistics.median(times) * 1000:8.1f} ms   ({len(times)} iterations)")
-    share = statistics.median(by_kind["rollcam, evaluation"]) / none - 1
-    ours = statistics.median(by_kind["rollcam, all"]) - none
-    theirs = statistics.median(by_kind["gymnasium RecordVideo"]) - none
-    print(f"evaluation only: {share:+.1%} of the training part (wanted: below {WANTED_SHARE:.0%})")
-    print(f"every episode: {ours / theirs:.1%} of RecordVideo's cost (wanted: {WANTED_PART:.0%})")
-    print(f"films that are there: {n_ours} of Rollcam's, {n_theirs} of RecordVideo's")
-    return int(share > WANTED_SHARE or ours > WANTED_PART * theirs)
+    return {"evaluation": evaluation, "all": every, "n_films": n_films, "n_begun": n_all + 1}
 
 
-def measure(folder: Path, n: int) -> dict[str, list[float]]:
-    """Return the seconds of each iteration; the kinds take turns, so that drift hits them all."""
-    kinds: dict[str, Callable[[Path], Any]] = {
-        "none": lambda _: _config("none"),
-        "rollcam, evaluation": _evaluation_only,
-        "rollcam, all": _all_episodes,
-        "gymnasium RecordVideo": _record_video,
-    }
+def _measured(kinds: dict[str, Callable[[], Any]], n: int) -> dict[str, list[float]]:
+    """Return the seconds of each iteration."""
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
-    running = {kind: make(folder).build_algo() for kind, make in kinds.items()}
+    running = {kind: make().build_algo() for kind, make in kinds.items()}
     for algorithm in running.values():
         algorithm.train()  # the first one warms up
-    for _ in range(n):
-        for kind, algorithm in running.items():
+    order = list(running)
+    for turn in range(n):
+        for kind in (*order[turn % len(order) :], *order[: turn % len(order)]):
             began = time.perf_counter()
-            algorithm.train()
+            running[kind].train()
             times[kind].append(time.perf_counter() - began)
     for algorithm in running.values():
         algorithm.stop()
@@ -100,12 +131,16 @@ def _config(name: str, creator: Callable[[Any], Any] | None = None) -> Any:
     )
 
 
+def _with_evaluation(name: str) -> Any:
+    # No iteration that is measured evaluates: what is asked is what the training part pays.
+    return _config(name).evaluation(evaluation_interval=10**6, evaluation_num_env_runners=1)
+
+
 def _evaluation_only(folder: Path) -> Any:
     from rollcam.integrations.rllib import RollcamCallback
 
-    # No iteration that is measured evaluates: what is asked is what the training part pays.
-    made = _config("evaluated").callbacks(RollcamCallback(folder / "evaluation", film="eval"))
-    return made.evaluation(evaluation_interval=10**6, evaluation_num_env_runners=1)
+    callback = RollcamCallback(folder / "evaluation", film="eval")
+    return _with_evaluation("evaluated").callbacks(callback)
 
 
 def _all_episodes(folder: Path) -> Any:
@@ -132,4 +167,9 @@ def _n_files(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if len(sys.argv) == 3 and sys.argv[1].endswith("in.json"):
+        child_main(_work)
+    else:
+        from benchmarks.lab.report import main
+
+        main(run)

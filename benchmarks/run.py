@@ -34,7 +34,7 @@ from rich.progress import TimeElapsedColumn as Elapsed  # noqa: E402
 QUESTIONS = (
     "training_thread", "memory", "longest_call", "total_cpu", "lost_frames", "idle_cost", "presets",
     "vector_cost", "catalog_index", "recovery_time", "publish_throughput", "drain", "gallery",
-    "gallery_page",
+    "gallery_page", "rllib_iteration",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"

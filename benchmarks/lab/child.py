@@ -28,15 +28,18 @@ class Child:
     Args:
         module: Module that calls `child_main`.
         arguments: What its work is called with.
+        python: The interpreter; default: this one.
     """
 
-    def __init__(self, module: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, module: str, arguments: Mapping[str, Any], *, python: Path | None = None
+    ) -> None:
         self._label = f"{module} {dict(arguments)}"[:300]
         self._folder = tempfile.TemporaryDirectory()
         given, self._result = (Path(self._folder.name, name) for name in ("in.json", "out.json"))
         given.write_text(json.dumps(arguments), encoding="utf-8")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(given), str(self._result)],
+            [python or sys.executable, "-m", module, str(given), str(self._result)],
             cwd=ROOT, env={**os.environ, **_QUIET}, text=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -50,9 +53,9 @@ class Child:
             return json.loads(self._result.read_text(encoding="utf-8"))
 
 
-def run_child(module: str, arguments: Mapping[str, Any]) -> Any:
+def run_child(module: str, arguments: Mapping[str, Any], *, python: Path | None = None) -> Any:
     """Run one child and return its result."""
-    return Child(module, arguments).result()
+    return Child(module, arguments, python=python).result()
 
 
 def child_main(work: Callable[..., Any]) -> None:

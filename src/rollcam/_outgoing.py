@@ -169,6 +169,13 @@ class Outgoing:
         return known
 
     def _is_inside(self, path: Path) -> bool:
+        """Say whether a path leads nowhere else, however it is written and whatever is a link."""
+        if path.is_relative_to(self.root) and os.name != "nt":  # whose junctions are links as well
+            inner = path.relative_to(self.root).parts
+            below = [self.root.joinpath(*inner[: n + 1]) for n in range(len(inner))]
+            # To resolve a path is to ask the disk for each part of it, from its root on.
+            if ".." not in inner and not any(os.path.islink(place) for place in below):
+                return True
         return path.resolve().is_relative_to(self.root.resolve())
 
     def _made_path(self, sha256: str) -> Path:

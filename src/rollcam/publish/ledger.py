@@ -313,13 +313,15 @@ class Ledger:
             ) from error
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+        # Few statements: each one takes the interpreter from the training for a moment.
+        db = self._connect()
         try:
+            self._check_version(db)
+            if not write:
+                return work(db)
             # A power cut may not take back what is about to be acted upon.
             db.execute("pragma synchronous=full")
-            self._check_version(db)
-            db.execute("begin immediate" if write else "begin")
+            db.execute("begin immediate")
             try:
                 result = work(db)
                 db.execute("commit")
@@ -330,6 +332,13 @@ class Ledger:
             return result
         finally:
             db.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+        except sqlite3.OperationalError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
 
     def _check_version(self, db: sqlite3.Connection) -> None:
         version = db.execute("pragma user_version").fetchone()[0]
