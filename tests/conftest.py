@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -25,6 +26,9 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 # Trackio reads these once, when it is imported, by whichever test does it first.
 TRACKIO_HOME = tempfile.TemporaryDirectory(prefix="rollcam-trackio-", ignore_cleanup_errors=True)
 os.environ.update(TRACKIO_DIR=TRACKIO_HOME.name, HF_HOME=TRACKIO_HOME.name, HF_HUB_OFFLINE="1")
+# A shell that starts `make test` in the background has Ctrl-C ignored, in the tests' own processes too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform == "linux":
     # Software rendering of MuJoCo; EGL exists on Linux only.
     os.environ.setdefault("MUJOCO_GL", "egl")
