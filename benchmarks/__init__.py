@@ -1,0 +1,1 @@
+"""What Rollcam costs, measured against its peers; `run.py` asks the questions."""
