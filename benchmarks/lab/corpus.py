@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
 from benchmarks.lab.envs import Noise, choose_action
 
 _EVERY = 5

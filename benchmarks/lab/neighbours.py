@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import psutil
+
 from benchmarks.lab.meters import children_cpu_s
 
 QUIET_CORES = 0.35
