@@ -109,6 +109,22 @@ def test_one_slow_sink_does_not_hold_up_another(tmp_path: Path) -> None:
     assert len(stuck.films()) == 1
 
 
+def test_a_place_that_cannot_tell_at_the_end_has_what_was_handed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = ShelfSink(tmp_path / "shelf")
+    (sink.path / "mute").touch()
+    publication = open_publisher(tmp_path / "films", [sink])
+    publication.announce(add_film(tmp_path / "films", "a"))
+    wait_until(lambda: len(sink.films()) == 1, "it was handed over")
+    assert publication.close(20)
+    assert "not yet published" not in caplog.text
+    (sink.path / "mute").unlink()
+    with publishing(tmp_path / "films", sink) as publication:  # and whoever comes next asks again
+        assert publication.flush(20)
+    assert len(sink.films()) == 1
+
+
 def test_announcing_costs_the_recorder_next_to_nothing_while_a_place_hangs(tmp_path: Path) -> None:
     sink = ShelfSink(tmp_path / "shelf")
     (sink.path / "hangs").touch()

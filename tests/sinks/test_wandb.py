@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -32,6 +33,27 @@ QUICK = {"WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1"}
 """The log reaches the disk after 1 s instead of 15."""
 
 
+def test_an_open_offline_run_is_asked_again_but_not_waited_for_at_the_end(tmp_path: Path) -> None:
+    make_films(tmp_path, 1)
+    answers = run_script(
+        """
+        run = wandb.init(project="p", settings=wandb.Settings(x_transaction_log_flush_interval=60))
+        sink = WandbSink(run)
+        sink.publish(films[0])
+        run.log({"loss": 1.0})  # commits the row that the film rides in, if it does
+        meanwhile = sink.stored(films)
+        sink.hurry(True)
+        closing = sink.stored(films)
+        sink.hurry(False)
+        run.finish()
+        finished = sink.stored(films)
+        told(meanwhile=sorted(meanwhile), closing=closing, finished=len(finished))
+        """,
+        tmp_path,
+    )
+    assert answers == {"meanwhile": [], "closing": None, "finished": 1}
+
+
 def test_it_is_a_sink() -> None:
     assert isinstance(WandbSink(), Sink)
     assert WandbSink.name == "wandb"
@@ -51,7 +73,7 @@ def test_killed_offline_every_film_is_there_once_after_the_next_process(
         die()
     """
     with started(code, tmp_path, settings=QUICK if when == "kept" else None) as process:
-        process.wait(60)
+        assert process.wait(60) == -signal.SIGKILL
     assert len(videos_on_disk()) == (when == "kept")
     told = run_script(
         """

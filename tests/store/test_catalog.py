@@ -157,6 +157,18 @@ class TestFind:
         add("a/ep-01", episode_id="01JDB00000")
         assert find(root, wanted) == film
 
+    @pytest.mark.parametrize("told", ["ep", "a/ep"])
+    def test_by_the_name_that_it_was_given_since(self, root: Path, add: Add, told: str) -> None:
+        film = add(told)
+        assert film.sidecar_path is not None
+        (root / "b").mkdir()
+        film.sidecar_path.rename(root / "b" / "other.meta.json")
+        found = find(root, "other")
+        assert found.sidecar_path == root / "b" / "other.meta.json"
+        with Catalog(root) as catalog:
+            assert [e.name for e in catalog.select(where={"name": found.name})] == [found.name]
+            assert not catalog.select(where={"name": told})
+
     def test_text(self, root: Path, add: Add) -> None:
         film = add("lake", media=".cast")
         assert find(root, "lake.cast") == film

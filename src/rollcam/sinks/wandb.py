@@ -138,8 +138,8 @@ class WandbSink:
 
         Online, as the server lists them; a film that is missing from a row there is uploaded again.
         Offline, as the run's transaction log and media folder have them. `None` while films wait in
-        a row that is the trainer's to commit, or for wandb-core, which writes out most of an offline
-        run's log when it is finished: they are neither there nor lost.
+        a row that is the trainer's to commit, and at the end of the training while they wait for
+        wandb-core to write out the log of an offline run: they are neither there nor lost.
 
         Raises:
             SinkError: The server could not be asked, or a film could not be uploaded again.
@@ -152,8 +152,12 @@ class WandbSink:
             self._await_end()
             self._look_for(waiting)
         arrived = {d.episode.episode_id for d in deliveries if _film(d) in self._stored}
+        # wandb-core writes an offline run's log out every 15 s: who closes does not wait for that.
         is_unwritten = (
-            self._run.offline and not self._is_finished and waiting.keys() <= self._handed.keys()
+            self._is_hurried
+            and self._run.offline
+            and not self._is_finished
+            and waiting.keys() <= self._handed.keys()
         )
         return None if waiting and not arrived and (is_riding or is_unwritten) else arrived
 
