@@ -164,7 +164,7 @@ def read(path: Path) -> Episode:
 
 
 def load(path: Path | str) -> tuple[os.stat_result, bytes]:
-    """Load a sidecar's bytes, with what the file system said of them just before.
+    """Load a sidecar's bytes, with what the file system says of the very file that they are from.
 
     Raises:
         OSError: It cannot be read.
