@@ -110,7 +110,6 @@ def _cells(found: dict[str, Any]) -> list[str]:
 
 def _encode_all(source: str, n_frames: int, with_others: bool) -> dict[str, Any]:
     from benchmarks.lab.corpus import collect
-
     from rollcam.encode.codecs import Codec, choose_codec
 
     frames, fps = collect(source, n_frames)
@@ -127,7 +126,6 @@ def encode(frames: list[Any], fps: float, codec: Any) -> dict[str, Any]:
     from pathlib import Path
 
     from benchmarks.lab.corpus import psnr_db
-
     from rollcam.encode.faststart import finish_film
     from rollcam.encode.timeline import Timeline, as_rate
     from rollcam.encode.video import VideoEncoder

@@ -25,11 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.lab import machine, plan, report  # noqa: E402
-from benchmarks.lab.neighbours import Patience  # noqa: E402
 from rich.console import Console  # noqa: E402 - the path comes first
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: E402
 from rich.progress import TimeElapsedColumn as Elapsed  # noqa: E402
+
+from benchmarks.lab import machine, plan, report  # noqa: E402
+from benchmarks.lab.neighbours import Patience  # noqa: E402
 
 QUESTIONS = (
     "training_thread", "memory", "longest_call", "total_cpu", "lost_frames", "idle_cost", "presets",

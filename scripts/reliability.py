@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.lab.machine import describe  # noqa: E402
-
 from tests import killing  # noqa: E402 - the path comes first
 from tests.crowd import film_together  # noqa: E402
 from tests.kill_trials import Outcome, Trial, run_trial  # noqa: E402
