@@ -10,6 +10,8 @@ SHELL := bash
 PYTHON ?= python3
 OUT ?= demo-videos
 PYTEST_ARGS ?= -n 2
+# The tests of one file share a Ray.
+RLLIB_ARGS ?= -n 2 --dist loadfile
 
 venv := .venv
 python := $(venv)/bin/python
@@ -43,7 +45,7 @@ demo: $(venv)/.stamp-demo ## Record three environments and show what came out (O
 
 test: browser $(venv)/.stamp-test $(venv)/.stamp-beside $(rllib)/.stamp ## Install all that the tests need, browser included, and run them
 	$(python) -m pytest $(PYTEST_ARGS)
-	$(rllib)/bin/python -m pytest tests/rllib
+	$(rllib)/bin/python -m pytest $(RLLIB_ARGS) tests/rllib
 
 browser: ## Install Chromium, Firefox, and OpenGL for MuJoCo, where they are absent (Debian; else says how)
 	@scripts/install_system.sh
