@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral
 from typing import Any
 
@@ -32,6 +33,16 @@ def check_count(name: str, value: Any, what: str, *, at_least: int = 1) -> None:
     check_type(name, value, (int,), what)
     if value < at_least:
         raise SettingError(f"{name} must be at least {at_least}, not {value}")
+
+
+def check_encode_in(value: Any) -> None:
+    """Raise `SettingError` unless `value` says where to encode, and that can be had here."""
+    check_choice("encode_in", value, ("thread", "process"))
+    if value == "process" and os.name == "nt":
+        raise SettingError(
+            "encode_in='process' needs pipes and shared memory as Linux and macOS have them; on "
+            "Windows use encode_in='thread'"
+        )
 
 
 def is_count(value: Any) -> bool:

@@ -24,9 +24,12 @@ from rollcam._retention import Retention
 from rollcam._take import Take
 from rollcam._worker import Worker
 from rollcam.capture.frames import BufferPool, Taken
+from rollcam.darkroom.room import Darkroom
 from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
-from rollcam.episode import Episode, EpisodeCallback, EpisodeStatus, OnFull
+from rollcam.encode.video import VideoEncoder
+from rollcam.episode import EncodeIn, Episode, EpisodeCallback, EpisodeStatus, OnFull
+from rollcam.store.journal import Lines, as_lines
 from rollcam.store.layout import Folder, NameTemplate
 
 BLOCK_S = 5.0
@@ -57,6 +60,7 @@ class Engine:
         publish: Called before that with each film that stays; never raises.
         queue_bytes: Bound of the frames that wait, over all threads.
         n_threads: Threads that encode; each film stays with one of them.
+        encode_in: `"process"` gives each of these threads a process that does it.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Engine:
         publish: EpisodeCallback | None = None,
         queue_bytes: int,
         n_threads: int = 1,
+        encode_in: EncodeIn = "thread",
     ) -> None:
         self.folder = folder
         self.timeline = timeline
@@ -85,7 +90,11 @@ class Engine:
         self.renamed = self._lab.renamed
         self._block_s = BLOCK_S if on_full == "block" else 0.0
         self._lanes = [
-            _Lane(queue_bytes // n_threads, PACE_S if on_full == "block" else 0.0)
+            _Lane(
+                queue_bytes // n_threads,
+                PACE_S if on_full == "block" else 0.0,
+                Darkroom() if encode_in == "process" else None,
+            )
             for _ in range(n_threads)
         ]
         self._n_opened = 0
@@ -99,7 +108,7 @@ class Engine:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of the frames that wait for the encoder."""
-        return sum(lane.worker.waiting_bytes for lane in self._lanes)
+        return sum(lane.waiting_bytes for lane in self._lanes)
 
     def open(
         self,
@@ -121,6 +130,9 @@ class Engine:
         def grow_at(medium: Medium) -> Path:
             return self._lab.grow_at(take, medium)
 
+        lane = self._lanes[self._n_opened % len(self._lanes)]
+        if lane.darkroom is not None:
+            lane.worker.submit(lane.darkroom.start, 0, timeout_s=0)
         film = Film(
             grow_at,
             self.timeline,
@@ -128,6 +140,7 @@ class Engine:
             self.pool,
             text_suffix=".json" if path is not None and path.suffix == ".json" else ".cast",
             title=facts.env_id,
+            open_encoder=VideoEncoder if lane.darkroom is None else lane.darkroom.open,
         )
         take = Take(film, facts, template, info_keys, at_path=path, lane=self._n_opened)
         take.context_version = self.context.version
@@ -146,18 +159,32 @@ class Engine:
         take.log("row", facts)
         lines, take.unlogged = take.unlogged, []
         lane = self._lane_of(take)
+        if lane.darkroom is not None and self._hand_over(lane, take, frame, index, lines):
+            return True
         # Once a wait ran out, frames are dropped at once until there is room again: training must
         # not wait the full time for each of them.
         timeout_s = 0.0 if lane.is_stalled else self._block_s
         job = partial(self._lab.film_frame, take, frame, index, lines)
         taken = lane.worker.submit(job, max(1, size), timeout_s=timeout_s)
         lane.is_stalled = not taken
+        take.ticket = lane.worker.n_taken
         if not taken:
             take.n_dropped += 1
             facts["dropped"] = True
             take.unlogged = lines
             if isinstance(frame, Taken):
                 self.pool.give_back(frame.buffer)
+        return taken
+
+    def _hand_over(self, lane: _Lane, take: Take, frame: Frame, index: int, lines: Lines) -> bool:
+        """Hand a frame to the other process from here, unless one before it still waits."""
+        if not lane.worker.has_done(take.ticket):
+            return False
+        journal = None if take.journal is None or take.has_no_journal else take.journal.share()
+        note = b"" if journal is None else as_lines(lines)
+        taken = take.film.hand_over(frame, index, journal, note)
+        if taken and isinstance(frame, Taken):
+            self.pool.give_back(frame.buffer)
         return taken
 
     def mark_end(self, take: Take, *, terminated: bool, truncated: bool) -> None:
@@ -198,6 +225,9 @@ class Engine:
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything handed over so far is done; say whether that came in time."""
         deadline = time.monotonic() + timeout_s
+        for lane in self._lanes:
+            if lane.darkroom is not None and not self.is_inherited:
+                lane.worker.submit(lane.darkroom.sync, 0, timeout_s=0)
         done = [lane.worker.flush(max(0.0, deadline - time.monotonic())) for lane in self._lanes]
         return all(done)
 
@@ -211,6 +241,9 @@ class Engine:
         deadline = time.monotonic() + timeout_s
         each = [lane.worker.close(max(0.0, deadline - time.monotonic())) for lane in self._lanes]
         done = all(each)
+        for lane in self._lanes:
+            if done and lane.darkroom is not None:
+                lane.darkroom.close()
         if done and self.folder is not None and not self.waiting_bytes:
             self.folder.release(keep=self._lab.n_unfinished > 0)
         return done
@@ -231,10 +264,11 @@ class Engine:
 
 
 class _Lane:
-    """One background thread and its share of the queue."""
+    """One background thread, its share of the queue, and the process that encodes for it, if any."""
 
-    def __init__(self, queue_bytes: int, pace_s: float) -> None:
+    def __init__(self, queue_bytes: int, pace_s: float, darkroom: Darkroom | None) -> None:
         self.is_stalled = False
+        self.darkroom = darkroom
         self.worker: Worker[Job] = Worker(
             "film",
             _run_job,
@@ -243,6 +277,12 @@ class _Lane:
             pace_down_to=PACE_DOWN_TO,
             pace_s=pace_s,
         )
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the frames that wait for the encoder."""
+        under_way = 0 if self.darkroom is None else self.darkroom.waiting_bytes
+        return self.worker.waiting_bytes + under_way
 
 
 def not_ours(episode: Episode) -> Episode:

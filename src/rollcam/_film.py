@@ -12,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rollcam._place import Medium
 from rollcam.capture.frames import BufferPool, Taken, letterboxed, to_rgb
+from rollcam.darkroom.room import RemoteEncoder
 from rollcam.encode.codecs import Codec
-from rollcam.encode.faststart import MediaFacts, finish_film
+from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
-from rollcam.encode.video import PIX_FMT, VideoEncoder
+from rollcam.encode.video import PIX_FMT, Encoder, VideoEncoder
 from rollcam.errors import FrameError
 from rollcam.store.layout import replace_patiently
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from rollcam.encode.cast import CastV1Writer, CastWriter
 
 Frame = Taken | str
+
+OpenEncoder = Callable[[Path, int, int, Timeline, Codec], Encoder]
+"""Opens an encoder for a growing file, with the pictures' width and height."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The disk is full, or the user's share of it, or the file may not grow any further."""
@@ -42,6 +48,7 @@ class Film:
         pool: Gets back the memory of frames.
         text_suffix: `.cast` (asciicast v2) or `.json` (v1, as gym wrote it).
         title: Stands in the head of a text recording.
+        open_encoder: Where pictures are encoded; default: on the thread that adds them.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class Film:
         *,
         text_suffix: str = ".cast",
         title: str | None = None,
+        open_encoder: OpenEncoder = VideoEncoder,
     ) -> None:
         self.error: Exception | None = None
         self.n_frames = 0
@@ -64,7 +72,8 @@ class Film:
         self._pool = pool
         self._text_suffix = text_suffix
         self._title = title
-        self._video: VideoEncoder | None = None
+        self._open_encoder = open_encoder
+        self._video: Encoder | None = None
         self._cast: CastWriter | CastV1Writer | None = None
         self._size = (0, 0)
         _films.add(self)
@@ -85,6 +94,30 @@ class Film:
         finally:
             if isinstance(frame, Taken):
                 self._pool.give_back(frame.buffer)
+
+    def hand_over(self, frame: Frame, index: int, journal: Path | None, note: bytes) -> bool:
+        """Hand a frame to an encoder in another process, if that takes no waiting.
+
+        May be called on the training thread, while no frame of this film is on its way to `add`.
+
+        Args:
+            frame: Stays the caller's.
+            index: Number of the captured frame.
+            journal: The film's journal; `None` for none.
+            note: Lines to append to it before the frame is encoded.
+
+        Returns:
+            Whether it was; if not, `add` takes it.
+        """
+        video = self._video
+        if not isinstance(video, RemoteEncoder) or not isinstance(frame, Taken) or self.error:
+            return False
+        array = frame.array
+        if not frame.layout.is_plain or array.dtype != np.uint8:
+            return False
+        taken = video.hand_over(array, index, journal, note)
+        self.n_frames += taken
+        return taken
 
     def discard(self, error: Exception | None = None) -> None:
         """Give the film up: nothing of it stays on the disk."""
@@ -145,7 +178,9 @@ class Film:
                 ".mp4", "video/mp4", self._codec.family, PIX_FMT, self._codec.version()
             )
             self.partial = self._grow_at(self.medium)
-            self._video = VideoEncoder(self.partial, width, height, self._timeline, self._codec)
+            self._video = self._open_encoder(
+                self.partial, width, height, self._timeline, self._codec
+            )
         self._video.add(letterboxed(picture, *self._size), index)
         # For each frame, even while more wait: whatever kills the process, what was encoded stays.
         self._video.flush()
@@ -169,17 +204,17 @@ class Film:
             return CastV1Writer(self.partial, fps=float(self._timeline.rate))
         return CastWriter(self.partial, title=self._title)
 
-    def _finish_video(self, video: VideoEncoder, n_captured: int, target: Path) -> MediaFacts:
+    def _finish_video(self, video: Encoder, n_captured: int, target: Path) -> MediaFacts:
         assert self.partial is not None
-        end, n_encoded = video.finish(n_captured), video.n_encoded
+        end = video.finish(n_captured)
         try:
-            return finish_film(self.partial, target, end=end, n_encoded=n_encoded)
+            return video.deliver(target, end)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
         # There is no room for a copy. What grew holds every frame and plays, so it is the film.
         target.unlink(missing_ok=True)
-        facts = finish_film(self.partial, None, end=end, n_encoded=n_encoded)
+        facts = video.deliver(None, end)
         if target != self.partial:
             replace_patiently(self.partial, target)
         return facts

@@ -49,6 +49,7 @@ class Take:
     name_error: Exception | None = None
     pending_reward: float | None = None
     lane: int = 0
+    ticket: int = 0
     context_version: int = -1
     has_no_journal: bool = False
     journal: Journal | None = None

@@ -79,6 +79,15 @@ class Worker(Generic[T]):
         """Bytes of the items that wait, the one in hand included."""
         return self._waiting_bytes
 
+    @property
+    def n_taken(self) -> int:
+        """Items submitted so far."""
+        return self._n_taken
+
+    def has_done(self, n_items: int) -> bool:
+        """Whether the first `n_items` were handled; waits for nothing."""
+        return self._n_done >= n_items
+
     def submit(self, item: T, size_bytes: int, *, timeout_s: float) -> bool:
         """Queue one item.
 

@@ -35,6 +35,7 @@ Mode: TypeAlias = Literal["train", "eval"]
 Kind: TypeAlias = Literal["episode", "clip"]
 OnError: TypeAlias = Literal["warn", "raise"]
 OnFull: TypeAlias = Literal["block", "drop"]
+EncodeIn: TypeAlias = Literal["thread", "process"]
 
 
 class EpisodeStatus(StrEnum):

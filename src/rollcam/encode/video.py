@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
 from rollcam.encode.codecs import Codec, same_priority, set_up
+from rollcam.encode.faststart import MediaFacts, finish_film
 from rollcam.encode.fragments import fragment, sample_of
 from rollcam.encode.timeline import Timeline
 from rollcam.episode import Picture
@@ -21,6 +22,27 @@ if TYPE_CHECKING:
 PIX_FMT = "yuv420p"
 _KEYFRAME_EVERY_S = 4
 _MAX_GOP = 250
+
+
+class Encoder(Protocol):
+    """What becomes of pictures: `VideoEncoder`, here or in another process; see its methods."""
+
+    n_encoded: int
+
+    def add(self, picture: Picture, index: int) -> None:
+        """Encode frame `index`."""
+
+    def flush(self) -> None:
+        """Write to the file what was encoded so far."""
+
+    def finish(self, n_frames: int) -> int:
+        """Encode what is still due and close the growing file."""
+
+    def deliver(self, target: Path | None, end: int) -> MediaFacts:
+        """Write the finished file."""
+
+    def close(self) -> None:
+        """Close the file as it is."""
 
 
 class VideoEncoder:
@@ -106,6 +128,20 @@ class VideoEncoder:
         self.flush()
         self.close()
         return self._timeline.end(n_frames)
+
+    def deliver(self, target: Path | None, end: int) -> MediaFacts:
+        """Write the finished file, after `finish`.
+
+        Args:
+            target: File to write; replaced if it exists. `None` writes nothing, and returns what the
+                growing film itself is.
+            end: What `finish` returned.
+
+        Raises:
+            MediaError: Pictures are missing in what grew.
+            OSError: The disk is full, or gone.
+        """
+        return finish_film(self.path, target, end=end, n_encoded=self.n_encoded)
 
     def close(self) -> None:
         """Close the file as it is, and end the encoder with its threads. May be called twice."""

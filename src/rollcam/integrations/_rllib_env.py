@@ -277,6 +277,7 @@ class _Crew:
                 codec=settings.codec,
                 quality=settings.quality,
                 on_full=settings.on_full,
+                encode_in=settings.encode_in,
                 metadata=settings.metadata,
                 info_keys=settings.info_keys,
                 name=settings.template,

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from rollcam.capture.triggers import capped_cubic
 from rollcam.encode.codecs import Quality
-from rollcam.episode import Mode, OnFull
+from rollcam.episode import EncodeIn, Mode, OnFull
 
 UNKNOWN = "unknown"
 """Stands for a number of the trainer's that nobody here knows; never 0."""
@@ -67,6 +67,7 @@ class FilmSettings:
     codec: str = "h264"
     quality: Quality = "standard"
     on_full: OnFull = "block"
+    encode_in: EncodeIn = "thread"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     info_keys: tuple[str, ...] = ()
 

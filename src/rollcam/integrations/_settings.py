@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from rollcam.capture.keep import KeepPolicy
 from rollcam.encode.codecs import Quality
-from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
+from rollcam.episode import Context, EncodeIn, EpisodeCallback, Mode, OnError, OnFull
 from rollcam.publish.sink import Sink
 
 
@@ -20,6 +20,7 @@ class FilmSettings(TypedDict, total=False):
     quality: Quality
     on_error: OnError
     on_full: OnFull
+    encode_in: EncodeIn
     metadata: Mapping[str, Any] | None
     context: Context | Callable[[], Context] | None
     name: str | None
@@ -33,8 +34,8 @@ class FilmSettings(TypedDict, total=False):
 
 
 _OF_THE_SPEC = {
-    "output_fps", "codec", "quality", "on_error", "on_full", "name", "resume", "mode", "max_bytes",
-    "run_id",
+    "output_fps", "codec", "quality", "on_error", "on_full", "encode_in", "name", "resume", "mode",
+    "max_bytes", "run_id",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import Trigger, capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
-from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
+from rollcam.episode import Context, EncodeIn, EpisodeCallback, Mode, OnError, OnFull
 from rollcam.errors import RecordingFailedWarning, RollcamError, SettingError, require
 from rollcam.integrations._env import ListModes, about, check_render_mode
 from rollcam.integrations._settings import FilmSettings, for_spec
@@ -62,6 +62,7 @@ class RecordVideo(ListModes, Directed[ObsType, ActType], gym.utils.RecordConstru
         quality: `"small"`, `"standard"`, `"high"`, or a CRF.
         on_error: `"warn"` or `"raise"`.
         on_full: `"block"` or `"drop"`.
+        encode_in: `"thread"` or `"process"`.
         metadata: Facts of your own for every sidecar.
         context: The trainer's counters: a mapping, or a callable that returns one.
         name: Template for the names of the files; replaces Gymnasium's.
@@ -97,6 +98,7 @@ class RecordVideo(ListModes, Directed[ObsType, ActType], gym.utils.RecordConstru
         quality: Quality = DEFAULT_QUALITY,
         on_error: OnError = "warn",
         on_full: OnFull = "block",
+        encode_in: EncodeIn = "thread",
         metadata: Mapping[str, Any] | None = None,
         context: Context | Callable[[], Context] | None = None,
         name: str | None = None,
@@ -115,6 +117,7 @@ class RecordVideo(ListModes, Directed[ObsType, ActType], gym.utils.RecordConstru
             "quality": quality,
             "on_error": on_error,
             "on_full": on_full,
+            "encode_in": encode_in,
             "metadata": metadata,
             "context": context,
             "name": name,

@@ -192,7 +192,7 @@ class RecordVideo(_Filmed, BaseWrapper[Any, Any, Any]):
             Default: never, as films leave none.
         **settings: Those of `rollcam.Recorder`: `keep`, `sinks`, `context`, `codec`, `quality`,
             `output_fps`, `metadata`, `name`, `mode`, `resume`, `run_id`, `max_bytes`, `info_keys` (as
-            `"agent.key"`), `on_error`, `on_full`, `on_finished`.
+            `"agent.key"`), `on_error`, `on_full`, `on_finished`, `encode_in`.
 
     Raises:
         RenderModeError: The render mode gives nothing that can be filmed.

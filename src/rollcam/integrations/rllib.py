@@ -13,11 +13,17 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from rollcam._checks import check_callable, check_choice, check_count, check_type
+from rollcam._checks import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_encode_in,
+    check_type,
+)
 from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import checked_fps
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality, choose_codec
-from rollcam.episode import EpisodeCallback, OnFull, new_id
+from rollcam.episode import EncodeIn, EpisodeCallback, OnFull, new_id
 from rollcam.errors import SettingError, require
 from rollcam.publish.sink import Sink
 from rollcam.store.layout import NameTemplate
@@ -98,6 +104,7 @@ class RollcamCallback(RLlibCallback):  # type: ignore[misc]  # Ray is absent whe
         codec: See there.
         quality: See there.
         on_full: See there.
+        encode_in: See there; each env runner that films gets a process of its own.
         metadata: See there.
         info_keys: See there.
         close_s: How long the end of the algorithm waits for sinks, in seconds.
@@ -129,12 +136,14 @@ class RollcamCallback(RLlibCallback):  # type: ignore[misc]  # Ray is absent whe
         codec: str = "h264",
         quality: Quality = DEFAULT_QUALITY,
         on_full: OnFull = "block",
+        encode_in: EncodeIn = "thread",
         metadata: Mapping[str, Any] | None = None,
         info_keys: Sequence[str] = (),
         close_s: float = CLOSE_S,
     ) -> None:
         check_choice("film", film, ("eval", "train", "all"))
         check_choice("on_full", on_full, ("block", "drop"))
+        check_encode_in(encode_in)
         check_callable("trigger", trigger, "on the EpisodeStart")
         check_callable("keep", keep, "on the finished Episode")
         check_callable("on_finished", on_finished, "on the finished Episode")
@@ -158,7 +167,7 @@ class RollcamCallback(RLlibCallback):  # type: ignore[misc]  # Ray is absent whe
         self._trigger: EpisodeTrigger = trigger or default_trigger
         self._settings = FilmSettings(
             folder, template, fps=fps, output_fps=output_fps, codec=codec, quality=quality,
-            on_full=on_full, metadata=_travelling(metadata), info_keys=tuple(info_keys),
+            on_full=on_full, encode_in=encode_in, metadata=_travelling(metadata), info_keys=tuple(info_keys),
         )  # fmt: skip
         self._session = new_id()
         self._plan: dict[str, Any] = {

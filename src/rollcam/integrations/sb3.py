@@ -58,7 +58,7 @@ class VecVideoRecorder(VecEnvWrapper):
         fps: Frames per second; default `metadata["render_fps"]`, else 30.
         **settings: Those of `rollcam.Recorder`: `keep`, `sinks`, `context`, `codec`, `quality`,
             `output_fps`, `metadata`, `name`, `mode`, `resume`, `run_id`, `max_bytes`, `info_keys`,
-            `on_error`, `on_full`, `on_finished`.
+            `on_error`, `on_full`, `on_finished`, `encode_in`.
 
     Raises:
         RenderModeError: The render mode gives nothing that can be filmed.

@@ -12,7 +12,7 @@ from rollcam.capture.keep import KeepPolicy
 from rollcam.capture.rates import file_fps, input_fps
 from rollcam.capture.triggers import capped_cubic
 from rollcam.encode.codecs import DEFAULT_QUALITY, Quality
-from rollcam.episode import Context, EpisodeCallback, Mode, OnError, OnFull
+from rollcam.episode import Context, EncodeIn, EpisodeCallback, Mode, OnError, OnFull
 from rollcam.errors import MissingDependencyError, require
 from rollcam.publish.sink import Sink
 from rollcam.recorder import Recorder
@@ -108,6 +108,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         quality: `"small"`, `"standard"`, `"high"`, or a CRF.
         on_error: `"warn"` or `"raise"`.
         on_full: `"block"` or `"drop"`.
+        encode_in: `"thread"` or `"process"`.
         metadata: Facts of your own for every sidecar.
         context: The trainer's counters: a mapping, or a callable that returns one.
         name: Template for the names of the files; replaces Gymnasium's.
@@ -148,6 +149,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
         quality: Quality = DEFAULT_QUALITY,
         on_error: OnError = "warn",
         on_full: OnFull = "block",
+        encode_in: EncodeIn = "thread",
         metadata: Mapping[str, Any] | None = None,
         context: Context | Callable[[], Context] | None = None,
         name: str | None = None,
@@ -164,6 +166,7 @@ class RecordVideo(_Wrapper[ObsType, ActType], gym.utils.RecordConstructorArgs):
             "quality": quality,
             "on_error": on_error,
             "on_full": on_full,
+            "encode_in": encode_in,
             "metadata": metadata,
             "context": context,
             "name": name,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import reprlib
 import stat
 from collections.abc import Iterator, Mapping
@@ -53,8 +54,8 @@ class Journal:
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
         self.path = path
         self._head = {"version": VERSION, **head}
-        self._is_torn = False
-        self._file: BinaryIO | None = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._is_torn = self._is_shared = False
+        self._file: BinaryIO | None = open(path, "wb", buffering=0, opener=_appending)  # noqa: SIM115 - closed by `close`
         try:
             self.write("head", self._head)
         except BaseException:
@@ -69,6 +70,14 @@ class Journal:
         """
         self.write_all([(kind, value)])
 
+    def share(self) -> Path:
+        """Return the path for another process to append to; `write` goes on working.
+
+        Rows may come out of order then: theirs wait for the frames that they belong to.
+        """
+        self._is_shared = True
+        return self.path
+
     def write_all(self, lines: Lines) -> None:
         """Append several lines in one go.
 
@@ -77,9 +86,9 @@ class Journal:
         """
         if self._file is None or not lines:
             return
-        text = "".join(as_json({kind: value}) + "\n" for kind, value in lines)
         # Behind half a line that a full disk left, a new one begins on a line of its own.
-        view = memoryview((b"\n" if self._is_torn else b"") + text.encode())
+        is_torn = self._is_torn or self._is_shared
+        view = memoryview((b"\n" if is_torn else b"") + as_lines(lines))
         self._is_torn = True
         while view:
             view = view[self._file.write(view) :]
@@ -108,6 +117,15 @@ class Journal:
         """Close and delete the file: the film is done with."""
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def as_lines(lines: Lines) -> bytes:
+    """Return lines as they stand in the file."""
+    return "".join(as_json({kind: value}) + "\n" for kind, value in lines).encode()
+
+
+def _appending(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_APPEND, 0o666)
 
 
 @dataclass(slots=True)
@@ -150,6 +168,8 @@ def read_journal(path: Path) -> Journalled:
                 told.rows.append(value)
             elif kind in ("medium", "context", "end", "commit"):
                 setattr(told, kind, value)
+    # Two processes write into one, where films are encoded in their own.
+    told.rows.sort(key=_number)
     return told
 
 
@@ -163,6 +183,11 @@ def read_head(path: Path) -> dict[str, Any]:
         head = (_parsed(line) or {}).get("head")
         return head if isinstance(head, dict) else {}
     return {}
+
+
+def _number(row: dict[str, Any]) -> float:
+    number = row.get("i")
+    return number if isinstance(number, int | float) and number == number else 0
 
 
 def _check_version(path: Path, version: Any) -> None:
