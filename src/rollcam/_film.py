@@ -119,6 +119,14 @@ class Film:
         self.n_frames += taken
         return taken
 
+    def settle(self) -> None:
+        """Wait for the frames that another process has; what went wrong with one stands in `error`."""
+        if isinstance(self._video, RemoteEncoder) and self.error is None:
+            try:
+                self._video.settle()
+            except Exception as error:  # noqa: BLE001 - as in `add`
+                self.discard(error)
+
     def discard(self, error: Exception | None = None) -> None:
         """Give the film up: nothing of it stays on the disk."""
         self.error = self.error or error

@@ -105,6 +105,7 @@ class Lab:
     def complete(self, take: Take, future: Future[Episode]) -> None:
         """Finish the film of a take that ended, and tell of it: sinks, the user, the future."""
         lines, take.unlogged = take.unlogged, []
+        take.film.settle()
         episode = take.outcome()
         cause = take.error or take.film.error
         try:

@@ -96,7 +96,7 @@ class _Room:
             self._outlet.free(message.words["end"])
         elif message.kind is Kind.SYNC:
             self.say({"failed": self._failed})
-        elif message.kind in (Kind.FINISH, Kind.DELIVER):
+        elif message.kind in (Kind.FINISH, Kind.DELIVER, Kind.CLOSE):
             self.say(answer)
 
     def close(self) -> None:

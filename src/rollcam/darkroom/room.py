@@ -37,6 +37,7 @@ _READY_S = 15.0
 """How long a film waits for a process that was just started; afterwards it is encoded here."""
 _ANSWER_S = 100.0
 """How long an answer may take: a long film's finished file is written meanwhile."""
+_CLOSE_S = 20.0
 _SEND_S = 30.0
 _END_S = 10.0
 _MAX_STARTS = 3
@@ -48,7 +49,7 @@ _START = (
 )
 
 
-class DarkroomLost(OSError):
+class DarkroomLost(OSError):  # noqa: N818 - it says what became of it
     """The process is gone, or does not answer; what it wrote until then lies where films grow."""
 
 
@@ -145,6 +146,7 @@ class RemoteEncoder:
         self._shape = (height, width, 3)
         self._n_failed = process.ring.n_failed
         self._has_journal = False
+        self._is_open = True
         self._number = process.new_number()
         given = {
             "path": str(path), "width": width, "height": height,
@@ -203,6 +205,16 @@ class RemoteEncoder:
         self._has_journal = self._has_journal or (taken and journal is not None)
         return taken
 
+    def settle(self) -> None:
+        """Wait until every frame is in the file; says nothing when the process is gone.
+
+        Raises:
+            EncoderFailed: The encoder refused a frame.
+            OSError: The disk is full, or gone.
+        """
+        with contextlib.suppress(DarkroomLost):
+            self._check()
+
     def flush(self) -> None:
         """Do nothing: the darkroom writes each frame as it encodes it."""
 
@@ -230,8 +242,11 @@ class RemoteEncoder:
 
     def close(self) -> None:
         """Close the growing file as it is. May be called twice."""
-        with contextlib.suppress(DarkroomLost):
-            self._process.send(Kind.CLOSE, self._number, {})
+        if self._is_open:
+            self._is_open = False
+            # Waited for: on a full disk, what is deleted next makes room only once it is closed.
+            with contextlib.suppress(DarkroomLost):
+                self._process.ask(Kind.CLOSE, self._number, {}, timeout_s=_CLOSE_S)
 
     def _ask(self, kind: Kind, words: dict[str, Any]) -> dict[str, Any]:
         answer = self._process.ask(kind, self._number, words)
@@ -342,7 +357,9 @@ class _Process:
                 raise self._lost("it ended")
             self._write(packed(kind, film, words))
 
-    def ask(self, kind: Kind, film: int, words: dict[str, Any]) -> dict[str, Any]:
+    def ask(
+        self, kind: Kind, film: int, words: dict[str, Any], *, timeout_s: float = _ANSWER_S
+    ) -> dict[str, Any]:
         """Say something, and return the answer.
 
         Raises:
@@ -350,7 +367,7 @@ class _Process:
         """
         with self._asking:
             self.send(kind, film, words)
-            return self._answer(_ANSWER_S)
+            return self._answer(timeout_s)
 
     def sync(self) -> dict[str, Any]:
         """Wait until everything before is done; return what went wrong, by number of the film.

@@ -30,7 +30,7 @@ class Kind(IntEnum):
     SYNC = 5
     """Answered once everything before it is done."""
     CLOSE = 6
-    """The film is done with."""
+    """The film is done with; answered once its file is closed."""
     ANSWER = 7
     """The darkroom's only word."""
 
