@@ -131,8 +131,6 @@ class Engine:
             return self._lab.grow_at(take, medium)
 
         lane = self._lanes[self._n_opened % len(self._lanes)]
-        if lane.darkroom is not None:
-            lane.worker.submit(lane.darkroom.start, 0, timeout_s=0)
         film = Film(
             grow_at,
             self.timeline,
@@ -178,7 +176,7 @@ class Engine:
 
     def _hand_over(self, lane: _Lane, take: Take, frame: Frame, index: int, lines: Lines) -> bool:
         """Hand a frame to the other process from here, unless one before it still waits."""
-        if not lane.worker.has_done(take.ticket):
+        if not take.film.is_elsewhere or not lane.worker.has_done(take.ticket):
             return False
         journal = None if take.journal is None or take.has_no_journal else take.journal.share()
         note = b"" if journal is None else as_lines(lines)
@@ -269,6 +267,8 @@ class _Lane:
     def __init__(self, queue_bytes: int, pace_s: float, darkroom: Darkroom | None) -> None:
         self.is_stalled = False
         self.darkroom = darkroom
+        if darkroom is not None:
+            darkroom.start()
         self.worker: Worker[Job] = Worker(
             "film",
             _run_job,

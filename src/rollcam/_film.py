@@ -145,6 +145,11 @@ class Film:
         """Whether the film is one of text."""
         return self._cast is not None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another process encodes it."""
+        return isinstance(self._video, RemoteEncoder)
+
     def finish(self, n_captured: int, make_target: Callable[[str], Path]) -> MediaFacts:
         """Finish the file.
 

@@ -65,7 +65,14 @@ def pictures(n: int = N, width: int = 64, height: int = 48) -> list[Any]:
 
 
 def recorder_at(folder: Path, **settings: Any) -> rollcam.Recorder:
-    return rollcam.Recorder(folder, fps=25, encode_in="process", **settings)
+    """A recorder whose process is ready: films that begin before are encoded by a thread."""
+    recorder = rollcam.Recorder(folder, fps=25, encode_in="process", **settings)
+    wait_until(lambda: is_ready(recorder), "the process is ready")
+    return recorder
+
+
+def is_ready(recorder: rollcam.Recorder) -> bool:
+    return all(lane.darkroom.is_ready for lane in recorder._engine._lanes)
 
 
 def test_films_are_the_same_to_the_last_byte(tmp_path: Path) -> None:
@@ -73,10 +80,12 @@ def test_films_are_the_same_to_the_last_byte(tmp_path: Path) -> None:
     for encode_in in ("thread", "process"):
         folder = tmp_path / encode_in
         with rollcam.Recorder(folder, fps=25, output_fps=10, encode_in=encode_in) as recorder:
+            if encode_in == "process":
+                wait_until(lambda: is_ready(recorder), "the process is ready")
             for _ in range(3):
                 assert record(recorder, pictures(), terminated=True).status == "complete"
             assert len(darkrooms()) == (encode_in == "process")
-        made[encode_in] = [e for e in list_episodes(folder).episodes]
+        made[encode_in] = list_episodes(folder).episodes
     here, there = (sorted(made[kind], key=lambda e: e.name) for kind in ("thread", "process"))
     for one, other in zip(here, there, strict=True):
         assert one.media_path is not None
@@ -173,7 +182,7 @@ def test_without_a_process_films_are_encoded_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
-    with recorder_at(tmp_path / "videos") as recorder:
+    with rollcam.Recorder(tmp_path / "videos", fps=25, encode_in="process") as recorder:
         made = record(recorder, pictures())
     assert frames_of(made) == list(range(N))
     assert "films are encoded on a thread, as no process starts" in caplog.text
@@ -184,10 +193,30 @@ def test_a_python_that_is_none_costs_nothing(
 ) -> None:
     """As in a program that embeds Python: what is started is not an interpreter."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with recorder_at(tmp_path / "videos") as recorder:
+    with rollcam.Recorder(tmp_path / "videos", fps=25, encode_in="process") as recorder:
         for _ in range(5):
             assert frames_of(record(recorder, pictures())) == list(range(N))
+        wait_until(lambda: not is_ready(recorder) and caplog.text, "its end is noticed")
+        assert frames_of(record(recorder, pictures())) == list(range(N))
     assert "the process that encodes is lost (it ended)" in caplog.text
+
+
+def test_a_film_that_begins_before_the_process_is_ready_waits_for_nothing(tmp_path: Path) -> None:
+    recorder = rollcam.Recorder(tmp_path, fps=25, encode_in="process")
+    (process,) = darkrooms()
+    process.suspend()
+    try:
+        recorder.begin(path=tmp_path / "first.mp4")
+        for k in range(N):
+            recorder.frame(barcode.draw(k, 64, 48))
+        assert recorder.flush(timeout_s=20)
+        assert barcode.indices(tmp_path / "first.mp4") == list(range(N))
+        assert recorder.end().result(timeout=20).status == "complete"
+    finally:
+        process.resume()
+    wait_until(lambda: is_ready(recorder), "the process is ready")
+    assert frames_of(record(recorder, pictures())) == list(range(N))
+    recorder.close()
 
 
 def test_a_killed_process_costs_one_film_that_is_recovered(tmp_path: Path) -> None:
@@ -244,13 +273,15 @@ def test_frames_that_were_handed_over_survive_the_trainer(tmp_path: Path) -> Non
     """Not even the one in hand is lost: who encodes it is another process, and finishes first."""
     code = f"""
         recorder = rollcam.Recorder(folder, fps=25, encode_in="process")
+        (lane,) = recorder._engine._lanes
+        wait_until(lambda: lane.darkroom.is_ready, "the process is ready")
         recorder.begin(seed=5)
         recorder.frame(barcode.draw(0, 64, 48), reward=1.0)
         recorder.flush()
         for k in range(1, {N}):
             recorder.frame(barcode.draw(k, 64, 48), reward=1.0)
             (folder / "taken").write_text(str(k))
-        wait_until(lambda: not recorder._engine._lanes[0].worker.waiting_bytes, "all handed over")
+        wait_until(lambda: not lane.worker.waiting_bytes, "all handed over")
         import psutil
         print([child.pid for child in psutil.Process().children()][0], flush=True)
         die()
@@ -268,6 +299,8 @@ def test_frames_that_were_handed_over_survive_the_trainer(tmp_path: Path) -> Non
 def test_it_ends_with_its_trainer_though_a_forked_child_lives_on(tmp_path: Path) -> None:
     code = """
         recorder = rollcam.Recorder(folder, fps=25, encode_in="process")
+        (lane,) = recorder._engine._lanes
+        wait_until(lambda: lane.darkroom.is_ready, "the process is ready")
         recorder.begin()
         recorder.frame(barcode.draw(0, 64, 48))
         recorder.flush()

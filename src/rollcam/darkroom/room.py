@@ -33,8 +33,6 @@ logger = logging.getLogger("rollcam")
 RING_BYTES = 16 * 2**20
 """Pictures that may be under way to the darkroom, in bytes; what is more waits in the queue."""
 
-_READY_S = 15.0
-"""How long a film waits for a process that was just started; afterwards it is encoded here."""
 _ANSWER_S = 100.0
 """How long an answer may take: a long film's finished file is written meanwhile."""
 _CLOSE_S = 20.0
@@ -54,7 +52,10 @@ class DarkroomLost(OSError):  # noqa: N818 - it says what became of it
 
 
 class Darkroom:
-    """Encodes films in a process of its own. Does nothing until `start` or the first `open`.
+    """Encodes films in a process of its own, from `start` on.
+
+    It takes 0.3 s until it is ready. Films that begin before are encoded here: frames that wait for it
+    would be lost if the training were killed meanwhile.
 
     Belongs to one background thread; `RemoteEncoder.hand_over` alone may be called on others.
     """
@@ -64,6 +65,12 @@ class Darkroom:
         self._n_starts = 0
         self._lock = threading.Lock()
         self._is_closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next film is encoded there."""
+        process = self._process
+        return process is not None and process.is_ready()
 
     @property
     def waiting_bytes(self) -> int:
@@ -90,7 +97,7 @@ class Darkroom:
     def open(
         self, path: Path, width: int, height: int, timeline: Timeline, codec: Codec
     ) -> Encoder:
-        """Open a film there; here, where there is no process, or its pictures are too large for it.
+        """Open a film there; here, where no process is ready, or its pictures are too large for it.
 
         Args:
             path: File to write; replaced if it exists.
@@ -112,9 +119,10 @@ class Darkroom:
 
     def sync(self) -> None:
         """Wait until everything handed over so far is in its file."""
-        if self._process is not None:
+        process = self._process
+        if process is not None and process.is_ready():
             with contextlib.suppress(DarkroomLost):
-                self._process.sync()
+                process.sync()
 
     def close(self) -> None:
         """End the process. May be called twice."""
@@ -295,11 +303,15 @@ class _Process:
         _processes.add(self)
 
     def is_ready(self) -> bool:
-        """Wait until it takes films; say whether it does."""
+        """Say whether it takes films by now; waits for nothing."""
         with self._asking:
-            if not self._is_ready and not self.is_lost:
+            if (
+                not self._is_ready
+                and not self.is_lost
+                and _waited(self._answers, select.POLLIN, 0.0)
+            ):
                 with contextlib.suppress(DarkroomLost):
-                    self._answer(_READY_S)
+                    self._answer(_SEND_S)
                     self._is_ready = True
             return self._is_ready and not self.is_lost
 
@@ -386,6 +398,8 @@ class _Process:
                 if fd >= 0:
                     os.close(fd)
             self._commands = self._answers = -1
+            if not self._n_films:
+                self._popen.kill()
             try:
                 self._popen.wait(timeout_s)
             except subprocess.TimeoutExpired:
