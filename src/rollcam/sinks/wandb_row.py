@@ -28,6 +28,8 @@ LOCK_TIMEOUT_S = 60.0
 MAX_LANES = 16
 """Films that may ride in one open row; the first under `key`, the others under `key-2`, `key-3`."""
 _POLL_S = 0.05
+_LOOK_S = 0.25
+"""How often it is looked whether a trainer has gone silent; its logs are noticed at once."""
 _MAX_CONTEXT = 50
 _MAX_NAME = 200
 _UNSAFE = re.compile(r"[^\w.-]")
@@ -67,6 +69,7 @@ class RowGuard:
         self.is_hurried = False
         self._lock = threading.Lock()
         self._row_step = -1
+        self._n_seen = -1
         self._riding: set[str] = set()
         self._defined: set[str] = set()
         self._trainer = TrainerLog()
@@ -93,6 +96,7 @@ class RowGuard:
             self._log(make_row(prefix), commit=False)
             # Read after the hand-over: the channel keeps the order, so the film's row is this one or
             # an earlier one.
+            self._n_seen = self._trainer.n_said
             self._row_step = self.run.step
             self._riding.add(prefix)
             return prefix
@@ -129,7 +133,9 @@ class RowGuard:
                 return key
             if time.monotonic() - began > self._wait_s():
                 break
+            # At most that often: to ask wandb for the step takes turns of three threads.
             time.sleep(_POLL_S)
+            self._trainer.wait(self._n_seen, _LOOK_S)
         for lane in range(2, MAX_LANES + 1):
             if f"{key}-{lane}" not in self._riding:
                 return f"{key}-{lane}"
@@ -148,8 +154,12 @@ class RowGuard:
 
     def _look(self) -> None:
         """Notice a commit of the trainer's; commit for one that has gone silent."""
-        if self._riding and self.run.step > self._row_step:
-            self._riding.clear()
+        # Only a log can have committed the row.
+        n_said = self._trainer.n_said
+        if self._riding and (n_said != self._n_seen or not self._trainer.is_watched):
+            self._n_seen = n_said
+            if self.run.step > self._row_step:
+                self._riding.clear()
         if self._riding and self._may_commit():
             self._log({}, commit=True)
             self._riding.clear()
@@ -186,9 +196,13 @@ class TrainerLog:
     def __init__(self) -> None:
         self.has_spoken = False
         """Whether the trainer has logged since we watch (or may have)."""
+        self.is_watched = False
+        """Whether the trainer's logs are seen."""
+        self.n_said = 0
+        """How many of them were."""
         self._names_steps = False
         self._is_open = False
-        self._is_watching = False
+        self._spoke = threading.Condition()
         self._spoke_at = time.monotonic()
         self._ours = threading.local()
 
@@ -216,6 +230,13 @@ class TrainerLog:
                 self._note(kwargs)
 
         interface.publish_partial_history = watched
+        self.is_watched = True
+
+    def wait(self, n_said: int, timeout_s: float) -> None:
+        """Wait for the trainer to log again after `n_said` logs."""
+        with self._spoke:
+            if self.n_said == n_said:
+                self._spoke.wait(timeout_s)
 
     def not_counted(self) -> _NotCounted:
         """Return a context in which this thread's logs are ours."""
@@ -230,6 +251,9 @@ class TrainerLog:
         self._is_open = names_step if commit is None else not commit
         self._spoke_at = time.monotonic()
         self.has_spoken = True
+        with self._spoke:
+            self.n_said += 1
+            self._spoke.notify_all()
 
 
 class _NotCounted:
