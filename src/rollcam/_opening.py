@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rollcam._report import Reporter
@@ -64,7 +65,8 @@ class Opening:
     @property
     def publish(self) -> EpisodeCallback | None:
         """What is to be called with each film that stays."""
-        return None if self.publication is None else self.publication.announce
+        publication = self.publication
+        return None if publication is None else partial(publication.announce, is_fresh=True)
 
     def retention(
         self, keep: KeepPolicy | None, max_bytes: int | None, *, joins: bool

@@ -42,6 +42,8 @@ from rollcam.store.names import HIDDEN, SIDECAR_SUFFIX
 _CRF = 20
 _STALE_S = 3600.0
 _MAX_KNOWN = 256
+_TRUSTED_SIDE = 4096
+"""Larger pictures not every browser plays, whoever made them."""
 _CLOCK_STEP_NS = 50_000_000  # the kernel's clock for files goes in steps, of 10 ms at most
 _GONE = (FileNotFoundError, NotADirectoryError)
 _PASSING = frozenset(
@@ -88,6 +90,27 @@ class Outgoing:
         text = media if report.kind == "text" else None
         delivery = Delivery(episode=episode, media=film, sha256=sha256, text=text)
         return Prepared(delivery, status.st_size, status.st_mtime_ns)
+
+    def trust(self, episode: Episode) -> None:
+        """Take a film that this process has just made for what its sidecar says.
+
+        To look at it takes the interpreter from the training as often as it has pictures. Only what
+        x264 made of ordinary sizes; all else is looked at. So is this one, once its file has changed.
+        """
+        encoder = (episode.encoder_version or {}).get("encoder")
+        side = max(episode.width or 0, episode.height or 0)
+        if encoder != "libx264" or not 0 < side <= _TRUSTED_SIDE or episode.sha256 is None:
+            return
+        media = self.root / f"{episode.name}.mp4"
+        try:
+            status = media.stat()
+        except OSError:
+            return
+        if episode.media_path is None or episode.media_path.name != media.name:
+            return
+        if status.st_size == episode.size_bytes:
+            report = MediaReport(media, "video", True, status.st_size, container="mp4")
+            self._remember(media, status, (episode.sha256, report))
 
     def release(self, entry: Entry) -> None:
         """Remove the mended or drawn film, unless another sink is still owed it."""
@@ -153,20 +176,22 @@ class Outgoing:
         A place is asked several times whether it has a film, and each look at its packets takes the
         interpreter from the training as often as it has packets.
         """
-        identity = (
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
-        )  # fmt: skip
         with self._known_lock:
-            known = self._known.get((media, *identity))
+            known = self._known.get(_identity(media, status))
         if known is None:
             is_settled = time.time_ns() - status.st_ctime_ns > _CLOCK_STEP_NS
             known = sha256_of(media), probe(media)
             if is_settled and not _is_unreadable(known[1]):
-                with self._known_lock:
-                    while len(self._known) >= _MAX_KNOWN:
-                        del self._known[next(iter(self._known))]
-                    self._known[(media, *identity)] = known
+                self._remember(media, status, known)
         return known
+
+    def _remember(
+        self, media: Path, status: os.stat_result, known: tuple[str, MediaReport]
+    ) -> None:
+        with self._known_lock:
+            while len(self._known) >= _MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[_identity(media, status)] = known
 
     def _is_inside(self, path: Path) -> bool:
         """Say whether a path leads nowhere else, however it is written and whatever is a link."""
@@ -206,6 +231,12 @@ class Outgoing:
         finally:
             scratch.unlink(missing_ok=True)
         return target
+
+
+def _identity(media: Path, status: os.stat_result) -> tuple[object, ...]:
+    return (
+        media, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+    )  # fmt: skip
 
 
 def _is_unreadable(report: MediaReport) -> bool:
@@ -253,8 +284,15 @@ class Publication:
             self.problems.append(("publish:ledger", error))
             return True
 
-    def announce(self, episode: Episode) -> None:
-        """Queue a film that is finished and in place. Never raises; writes to the disk."""
+    def announce(self, episode: Episode, *, is_fresh: bool = False) -> None:
+        """Queue a film that is finished and in place. Never raises; writes to the disk.
+
+        Args:
+            episode: The film.
+            is_fresh: This process has made it just now; whether it plays need not be looked at.
+        """
+        if is_fresh:
+            self._shared.outgoing.trust(episode)
         self._shared.publisher.announce(episode)
 
     def flush(self, timeout_s: float) -> bool:
@@ -276,9 +314,10 @@ class Publication:
 
 
 class _Shared:
-    def __init__(self, key: tuple[object, ...], publisher: Publisher) -> None:
+    def __init__(self, key: tuple[object, ...], publisher: Publisher, outgoing: Outgoing) -> None:
         self.key = key
         self.publisher = publisher
+        self.outgoing = outgoing
         self.n_users = 0
 
 
@@ -317,8 +356,9 @@ def open_publisher(
     with _LOCK:
         shared = _SHARED.get(key)
         if shared is None:
-            publisher = _open(root, specs, bytes_per_min, clock)
-            shared = _SHARED[key] = _Shared(key, publisher)
+            outgoing = Outgoing(root)
+            publisher = _open(root, outgoing, specs, bytes_per_min, clock)
+            shared = _SHARED[key] = _Shared(key, publisher, outgoing)
         shared.n_users += 1
         if run_id is not None:
             shared.publisher.join(run_id)
@@ -327,7 +367,11 @@ def open_publisher(
 
 
 def _open(
-    root: Path, specs: Sequence[str | Sink], bytes_per_min: int | None, clock: Clock | None
+    root: Path,
+    outgoing: Outgoing,
+    specs: Sequence[str | Sink],
+    bytes_per_min: int | None,
+    clock: Clock | None,
 ) -> Publisher:
     made: list[Sink] = []
     found: list[Sink] = []
@@ -342,7 +386,7 @@ def _open(
         if double is not None:
             raise SettingError(f"the sink {double[0]} ({double[1]}) stands there twice")
         return Publisher(
-            root / HIDDEN, found, Outgoing(root), own=made, bytes_per_min=bytes_per_min,
+            root / HIDDEN, found, outgoing, own=made, bytes_per_min=bytes_per_min,
             command=lambda sink: command_of(root, sink), clock=clock,
         )  # fmt: skip
     except OSError as error:

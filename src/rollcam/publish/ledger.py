@@ -6,11 +6,13 @@ films: who finds it gone rebuilds it from the sidecars and asks each place what 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -139,6 +141,23 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._open = threading.local()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Open the file once for the calls in this context, which are to follow each other at once.
+
+        Each opening takes the interpreter from the training several times.
+        """
+        if getattr(self._open, "is_wanted", False):
+            yield
+            return
+        self._open.is_wanted = True
+        try:
+            yield
+        finally:
+            self._open.is_wanted = False
+            self._close_shared()
 
     @property
     def exists(self) -> bool:
@@ -314,9 +333,13 @@ class Ledger:
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
         # Few statements: each one takes the interpreter from the training for a moment.
-        db = self._connect()
+        db = getattr(self._open, "db", None)
         try:
-            self._check_version(db)
+            if db is None:
+                db = self._connect()
+                if getattr(self._open, "is_wanted", False):
+                    self._open.db = db
+                self._check_version(db)
             if not write:
                 return work(db)
             # A power cut may not take back what is about to be acted upon.
@@ -330,7 +353,16 @@ class Ledger:
                     db.execute("rollback")
                 raise
             return result
+        except BaseException:
+            self._close_shared()
+            raise
         finally:
+            if db is not None and db is not getattr(self._open, "db", None):
+                db.close()
+
+    def _close_shared(self) -> None:
+        db, self._open.db = getattr(self._open, "db", None), None
+        if db is not None:
             db.close()
 
     def _connect(self) -> sqlite3.Connection:

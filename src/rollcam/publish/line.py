@@ -136,19 +136,17 @@ class Line:
             StoreError: The ledger cannot be used.
         """
         now = self._clock.now()
-        self._note_loss(now)
-        if not self._hold():
-            return POLL_S
-        if self._paused_until - LONGEST_WAIT_S * 2 > now:  # the clock was set back
-            self._paused_until = now
-        if now < self._paused_until:
-            return self._paused_until - now
-        if now >= self._next_ask_at or self._next_ask_at - now > PARKED_S:
-            doubtful = self._ledger.doubtful(self.key, now, _ASK_BATCH)
-            if doubtful:
-                self._ask(doubtful, now)
-                return 0.0
-        return self._send_next(now)
+        with self._ledger.together():
+            todo = self._look(now)
+        if isinstance(todo, float):
+            return todo
+        if isinstance(todo, list):
+            self._ask(todo, now)
+            return 0.0
+        prepared = self._prepare(todo, now)
+        if prepared is not None:
+            self._send(todo, prepared)
+        return 0.0
 
     @property
     def is_known(self) -> bool:
@@ -237,7 +235,22 @@ class Line:
             queue(self._ledger, self.key, episodes, now, must_ask=True)
         self._ledger_id = identity
 
-    def _send_next(self, now: float) -> float:
+    def _look(self, now: float) -> Entry | list[Entry] | float:
+        """Return what is to be sent, or to be asked for, or for how many seconds there is nothing."""
+        self._note_loss(now)
+        if not self._hold():
+            return POLL_S
+        if self._paused_until - LONGEST_WAIT_S * 2 > now:  # the clock was set back
+            self._paused_until = now
+        if now < self._paused_until:
+            return self._paused_until - now
+        if now >= self._next_ask_at or self._next_ask_at - now > PARKED_S:
+            doubtful = self._ledger.doubtful(self.key, now, _ASK_BATCH)
+            if doubtful:
+                return doubtful
+        return self._next_to_send(now)
+
+    def _next_to_send(self, now: float) -> Entry | float:
         n_begun = self.tally.n_sent + self.n_failures
         oldest = n_begun % BACKLOG_EVERY == BACKLOG_EVERY - 1
         entry = self._ledger.next_queued(self.key, now, oldest=oldest)
@@ -248,12 +261,7 @@ class Line:
             due_at = self._ledger.next_due_at(self.key)
             return POLL_S if due_at is None else min(POLL_S, max(0.05, due_at - now))
         wait_s = self._budget.wait_s(entry.size_bytes, now)
-        if wait_s > 0:
-            return wait_s
-        prepared = self._prepare(entry, now)
-        if prepared is not None:
-            self._send(entry, prepared)
-        return 0.0
+        return wait_s if wait_s > 0 else entry
 
     def _send(self, entry: Entry, prepared: Prepared) -> None:
         entry = replace(

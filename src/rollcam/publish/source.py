@@ -110,15 +110,16 @@ def queue(
     finished = filter(is_finished, episodes)
     n_seen = 0
     while batch := list(itertools.islice(finished, _BATCH)):
-        known = ledger.find(key, [episode.episode_id for episode in batch])
-        changes = [
-            (old, new)
-            for episode in batch
-            for old in [known.get(episode.episode_id)]
-            for new in _wanted(key, episode, old, now, must_ask=must_ask, again=again)
-        ]
-        if changes:
-            ledger.change(changes)
+        with ledger.together():
+            known = ledger.find(key, [episode.episode_id for episode in batch])
+            changes = [
+                (old, new)
+                for episode in batch
+                for old in [known.get(episode.episode_id)]
+                for new in _wanted(key, episode, old, now, must_ask=must_ask, again=again)
+            ]
+            if changes:
+                ledger.change(changes)
         n_seen += len(batch)
     return n_seen
 
