@@ -11,46 +11,53 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab.answer import Answer, Figure, Table
-from benchmarks.lab.child import child_main, run_child
+from benchmarks.lab.child import child_main
+from benchmarks.lab.slices import SLICE_S, Clock, run_in_slices
+from rollcam.episode import EncodeIn
 
 LIMIT = 0.97
-N_TURNS = 3
+N_TURNS, N_TURNS_EVERY = 5, 2
 N_STEPS = 16_384
 N_STEPS_EVERY = 8_192
 N_WARM = 2_048
 EVERY = 20
-WAYS = ("unrecorded", "rendered", "rollcam", "by hand")
-EVERY_WAYS = ("rendered", "rollcam", "by hand")
+PROCESS, THREAD = "Rollcam, process", "Rollcam, thread"
+WAYS = ("unrecorded", "rendered", PROCESS, THREAD, "by hand")
+EVERY_WAYS = WAYS[1:]
 
 HOW = f"""\
 Stable-Baselines3's PPO trains on CartPole-v1 with one environment, its own settings and one torch thread; every way from
 the same seed, so that all play the same episodes. "Rendered" renders each step of the episodes that the others film and
-throws it away; "Rollcam" is `RecordVideo(..., sinks=["wandb"])`; "by hand" is Gymnasium's `RecordVideo` and
-`wandb.Video` in a callback for each new file. W&B is offline, and the trainer logs a row after each rollout. Timed are
+throws it away; "Rollcam" is `RecordVideo(..., sinks=["wandb"])`, with `encode_in="process"` and with the default,
+`"thread"`; "by hand" is Gymnasium's `RecordVideo` and `wandb.Video` in a callback for each new file. W&B is offline, and the trainer logs a row after each rollout. Timed are
 {N_STEPS:,} steps after the first {N_WARM:,}, without the end of the run, which has a column of its own. Each run is a process
-of its own; the ways take turns in changing order, and a share is the median of the turns' own shares, so that what others
-do to the machine meets all ways alike. "Training thread" is the CPU time of that thread alone, which does not depend on
+of its own, and all ways run in the same seconds: one goes on for {SLICE_S} s while the others stand still, with all the
+processes that they started, so that what others do to the machine meets all ways alike. That is done {N_TURNS} times (for
+every episode {N_TURNS_EVERY}), and a share is the median of the turns' own shares. "Training thread" is the CPU time of that thread alone, which does not depend on
 them at all."""
 
 
 def run(quick: bool = False) -> dict[str, Any]:
     """Measure, and return the answer."""
-    n_turns = 1 if quick else N_TURNS
-    seldom = _measure(WAYS, EVERY, 2_048 if quick else N_STEPS, n_turns)
-    often = _measure(EVERY_WAYS, 1, 2_048 if quick else N_STEPS_EVERY, n_turns)
-    share = _share(seldom, "rollcam", "rate")
+    seldom = _measure(WAYS, EVERY, 2_048 if quick else N_STEPS, 1 if quick else N_TURNS)
+    often = _measure(
+        EVERY_WAYS, 1, 2_048 if quick else N_STEPS_EVERY, 1 if quick else N_TURNS_EVERY
+    )
+    share = _share(seldom, PROCESS, "rate")
     figures = [
         Figure(
-            f"Steps/s, 1 episode in {EVERY} filmed and published to W&B",
+            f'Steps/s, 1 episode in {EVERY} filmed and published to W&B, encode_in="process"',
             f"at least {LIMIT:.0%} of rendering alone",
             f"{share:.1%}",
             share >= LIMIT,
         ),
+        Figure("The same, encoded on a thread, the default", "",
+               f"{_share(seldom, THREAD, 'rate'):.1%}"),
         Figure("The same, RecordVideo and wandb.Video by hand", "",
                f"{_share(seldom, 'by hand', 'rate'):.1%}"),
         Figure("Steps/s, every episode filmed and published", "",
-               f"{_share(often, 'rollcam', 'rate'):.1%} of rendering alone; by hand "
-               f"{_share(often, 'by hand', 'rate'):.1%}"),
+               f"{_share(often, PROCESS, 'rate'):.1%} of rendering alone; on a thread "
+               f"{_share(often, THREAD, 'rate'):.1%}; by hand {_share(often, 'by hand', 'rate'):.1%}"),
     ]  # fmt: skip
     tables = [
         _table(f"1 episode in {EVERY} is filmed", seldom),
@@ -70,9 +77,10 @@ Runs = dict[str, list[dict[str, float]]]
 def _measure(ways: tuple[str, ...], every: int, n_steps: int, n_turns: int) -> Runs:
     runs: Runs = {way: [] for way in ways}
     for turn in range(n_turns):
-        for way in (*ways[turn % len(ways) :], *ways[: turn % len(ways)]):
-            given = {"way": way, "every": every, "n_steps": n_steps}
-            runs[way].append(run_child("benchmarks.publish_throughput", given))
+        order = (*ways[turn % len(ways) :], *ways[: turn % len(ways)])
+        given = {way: {"way": way, "every": every, "n_steps": n_steps} for way in order}
+        for way, result in run_in_slices("benchmarks.publish_throughput", given).items():
+            runs[way].append(result)
     return runs
 
 
@@ -105,16 +113,16 @@ def _table(title: str, runs: Runs) -> Table:
     return Table(title, columns, [cells(way) for way in runs])
 
 
-def _run(way: str, every: int, n_steps: int) -> dict[str, float]:
+def _run(way: str, every: int, n_steps: int, clock: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ.update(
             WANDB_DIR=scratch, WANDB_MODE="offline", WANDB_SILENT="true", WANDB_CONSOLE="off",
             WANDB_ERROR_REPORTING="false",
         )  # fmt: skip
-        return _train(way, every, n_steps, Path(scratch) / "films")
+        return _train(way, every, n_steps, Path(scratch) / "films", Clock(clock))
 
 
-def _train(way: str, every: int, n_steps: int, folder: Path) -> dict[str, float]:
+def _train(way: str, every: int, n_steps: int, folder: Path, clock: Clock) -> dict[str, float]:
     import gymnasium
     import torch
     import wandb
@@ -123,14 +131,17 @@ def _train(way: str, every: int, n_steps: int, folder: Path) -> dict[str, float]
     torch.set_num_threads(1)
     run = wandb.init(project="throughput")
     env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
-    filmed = _timed_steps(_WRAP[way](env, folder, lambda episode: episode % every == 0))
+    filmed = _steps_class()(_WRAP[way](env, folder, lambda episode: episode % every == 0))
+    filmed.clock = clock
     model = PPO("MlpPolicy", filmed, n_steps=1024, seed=0, device="cpu")
     callback = _callback(run, folder if way == "by hand" else None)
     model.learn(N_WARM, callback=callback)
     filmed.longest_s = 0.0
-    wall, thread, cpu = time.perf_counter(), time.thread_time(), time.process_time()
+    clock.ready()
+    wall, thread, cpu = clock.now(), time.thread_time(), time.process_time()
     model.learn(n_steps, callback=callback, reset_num_timesteps=False)
-    wall = time.perf_counter() - wall
+    wall = clock.now() - wall
+    clock.done()
     thread, cpu = time.thread_time() - thread, time.process_time() - cpu
     end = time.perf_counter()
     filmed.close()
@@ -143,7 +154,7 @@ def _train(way: str, every: int, n_steps: int, folder: Path) -> dict[str, float]
         "cpu_us": 1e6 * cpu / n_steps,
         "longest_ms": 1e3 * filmed.longest_s,
         "end_s": end,
-        **(_delivered(folder) if way == "rollcam" else _logged(folder, callback)),
+        **(_delivered(folder) if way in (PROCESS, THREAD) else _logged(folder, callback)),
     }
 
 
@@ -200,6 +211,7 @@ def _steps_class() -> type:
     class Steps(gymnasium.Wrapper):
         """Times the longest call of `step` or `reset`."""
 
+        clock: Clock
         longest_s = 0.0
 
         def step(self, action: Any) -> Any:
@@ -209,16 +221,12 @@ def _steps_class() -> type:
             return self._timed(super().reset, **given)
 
         def _timed(self, call: Callable[..., Any], *args: Any, **given: Any) -> Any:
-            began = time.perf_counter()
+            began = self.clock.now()
             result = call(*args, **given)
-            self.longest_s = max(self.longest_s, time.perf_counter() - began)
+            self.longest_s = max(self.longest_s, self.clock.now() - began)
             return result
 
     return Steps
-
-
-def _timed_steps(env: Any) -> Any:
-    return _steps_class()(env)
 
 
 def _rendered(env: Any, folder: Path, trigger: Callable[[int], bool]) -> Any:
@@ -247,10 +255,15 @@ def _rendered(env: Any, folder: Path, trigger: Callable[[int], bool]) -> Any:
     return Rendered(env)
 
 
-def _by_rollcam(env: Any, folder: Path, trigger: Callable[[int], bool]) -> Any:
-    import rollcam
+def _by_rollcam(encode_in: EncodeIn) -> Callable[..., Any]:
+    def wrapped(env: Any, folder: Path, trigger: Callable[[int], bool]) -> Any:
+        import rollcam
 
-    return rollcam.RecordVideo(env, str(folder), episode_trigger=trigger, sinks=["wandb"])
+        return rollcam.RecordVideo(
+            env, str(folder), episode_trigger=trigger, sinks=["wandb"], encode_in=encode_in
+        )
+
+    return wrapped
 
 
 def _by_hand(env: Any, folder: Path, trigger: Callable[[int], bool]) -> Any:
@@ -262,7 +275,8 @@ def _by_hand(env: Any, folder: Path, trigger: Callable[[int], bool]) -> Any:
 _WRAP: dict[str, Callable[..., Any]] = {
     "unrecorded": lambda env, folder, trigger: env,
     "rendered": _rendered,
-    "rollcam": _by_rollcam,
+    PROCESS: _by_rollcam("process"),
+    THREAD: _by_rollcam("thread"),
     "by hand": _by_hand,
 }
 

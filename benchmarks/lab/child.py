@@ -44,6 +44,11 @@ class Child:
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def result(self) -> Any:
         """Wait for the child and return what its work returned."""
         _, errors = self._process.communicate()

@@ -29,7 +29,7 @@ from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import VideoEncoder
 from rollcam.episode import EncodeIn, Episode, EpisodeCallback, EpisodeStatus, OnFull
-from rollcam.store.journal import Lines, as_lines
+from rollcam.store.journal import Lines
 from rollcam.store.layout import Folder, NameTemplate
 
 BLOCK_S = 5.0
@@ -146,8 +146,19 @@ class Engine:
         self.takes.append(take)
         return take
 
-    def add(self, take: Take, frame: Frame, row: dict[str, Any]) -> bool:
-        """Hand a frame to a background thread; say whether it was taken."""
+    def hands_over(self, take: Take) -> bool:
+        """Say whether the next frame goes to another process at once, if there is room."""
+        return take.film.is_elsewhere and self._lane_of(take).worker.has_done(take.ticket)
+
+    def add(self, take: Take, frame: Frame, row: dict[str, Any], *, is_lent: bool = False) -> bool:
+        """Hand a frame to a background thread, or to another process; say whether it was taken.
+
+        Args:
+            take: Its episode.
+            frame: The frame.
+            row: What is known of it.
+            is_lent: Its array is somebody else's, and has to be copied before this returns.
+        """
         size = frame.array.nbytes if isinstance(frame, Taken) else len(frame)
         index = take.n_captured
         take.n_captured += 1
@@ -157,8 +168,11 @@ class Engine:
         take.log("row", facts)
         lines, take.unlogged = take.unlogged, []
         lane = self._lane_of(take)
-        if lane.darkroom is not None and self._hand_over(lane, take, frame, index, lines):
+        if self.hands_over(take) and self._hand_over(take, frame, index, lines):
             return True
+        if is_lent and isinstance(frame, Taken):
+            array, buffer = self.pool.copy(frame.array)
+            frame = Taken(array, frame.layout, buffer)
         # Once a wait ran out, frames are dropped at once until there is room again: training must
         # not wait the full time for each of them.
         timeout_s = 0.0 if lane.is_stalled else self._block_s
@@ -174,13 +188,9 @@ class Engine:
                 self.pool.give_back(frame.buffer)
         return taken
 
-    def _hand_over(self, lane: _Lane, take: Take, frame: Frame, index: int, lines: Lines) -> bool:
-        """Hand a frame to the other process from here, unless one before it still waits."""
-        if not take.film.is_elsewhere or not lane.worker.has_done(take.ticket):
-            return False
+    def _hand_over(self, take: Take, frame: Frame, index: int, lines: Lines) -> bool:
         journal = None if take.journal is None or take.has_no_journal else take.journal.share()
-        note = b"" if journal is None else as_lines(lines)
-        taken = take.film.hand_over(frame, index, journal, note)
+        taken = take.film.hand_over(frame, index, journal, lines)
         if taken and isinstance(frame, Taken):
             self.pool.give_back(frame.buffer)
         return taken

@@ -22,6 +22,7 @@ from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import PIX_FMT, Encoder, VideoEncoder
 from rollcam.errors import FrameError
+from rollcam.store.journal import Lines
 from rollcam.store.layout import replace_patiently
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Film:
             if isinstance(frame, Taken):
                 self._pool.give_back(frame.buffer)
 
-    def hand_over(self, frame: Frame, index: int, journal: Path | None, note: bytes) -> bool:
+    def hand_over(self, frame: Frame, index: int, journal: Path | None, lines: Lines) -> bool:
         """Hand a frame to an encoder in another process, if that takes no waiting.
 
         May be called on the training thread, while no frame of this film is on its way to `add`.
@@ -104,7 +105,7 @@ class Film:
             frame: Stays the caller's.
             index: Number of the captured frame.
             journal: The film's journal; `None` for none.
-            note: Lines to append to it before the frame is encoded.
+            lines: What is appended to it before the frame is encoded.
 
         Returns:
             Whether it was; if not, `add` takes it.
@@ -115,7 +116,7 @@ class Film:
         array = frame.array
         if not frame.layout.is_plain or array.dtype != np.uint8:
             return False
-        taken = video.hand_over(array, index, journal, note)
+        taken = video.hand_over(array, index, journal, lines)
         self.n_frames += taken
         return taken
 

@@ -68,12 +68,14 @@ class Intake:
 
     def _take_frame(self, take: Take, get: Callable[[], tuple[Any, bool]], step: Step) -> bool:
         raw, is_unshared = get()
-        frame = self._taker.take(raw, is_unshared=is_unshared)
+        # Handed over at once it is copied into shared memory, and no other copy is needed.
+        is_lent = not is_unshared and self._engine.hands_over(take)
+        frame = self._taker.take(raw, is_unshared=is_unshared or is_lent)
         if frame is None:
             return False
         if isinstance(frame, Taken):
             self._check_size(take, frame)
-        taken = self._engine.add(take, frame, take.row(step.action, step.info))
+        taken = self._engine.add(take, frame, take.row(step.action, step.info), is_lent=is_lent)
         if not taken:
             self._reporter.later(
                 "dropped",

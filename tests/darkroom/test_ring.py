@@ -136,7 +136,7 @@ def test_nothing_is_overwritten_before_it_is_free(does: list[int]) -> None:
 def test_messages_come_through_in_whatever_pieces(
     told: list[tuple[Kind, int, bytes]], size: int
 ) -> None:
-    data = b"".join(packed(kind, film, {"n": film}, note) for kind, film, note in told)
+    data = b"".join(packed(kind, film, {"n": note}) for kind, film, note in told)
     unpacker = Unpacker()
     heard = [m for at in range(0, len(data), size) for m in unpacker.feed(data[at : at + size])]
-    assert heard == [Message(kind, film, {"n": film}, note) for kind, film, note in told]
+    assert heard == [Message(kind, film, {"n": note}) for kind, film, note in told]

@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
@@ -22,12 +23,17 @@ from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import VideoEncoder, write_all
 from rollcam.errors import EncoderFailed
+from rollcam.store.journal import Lines, as_lines
 
 _LOOK_MS = 1000
 """How often it looks whether the recorder's process still lives, in milliseconds: a process that was
 forked from it may hold the pipe open."""
 
 _PIECE = 65536
+
+_NAP_S, _AWAKE_S = 0.002, 0.1
+"""While frames come, it looks for the next one by itself, in seconds: to be woken costs the training
+thread more than to write the message."""
 
 
 def main(commands: int, answers: int, ring: int, parent: int) -> None:
@@ -54,11 +60,17 @@ def _messages(commands: int, parent: int) -> Iterator[Message]:
     poll = select.poll()
     poll.register(commands, select.POLLIN)
     unpacker = Unpacker()
+    heard_at = 0.0
     while True:
-        if not poll.poll(_LOOK_MS):
-            if os.getppid() != parent:
-                return
-            continue
+        if not poll.poll(0):
+            if time.monotonic() - heard_at < _AWAKE_S:
+                time.sleep(_NAP_S)
+                continue
+            if not poll.poll(_LOOK_MS):
+                if os.getppid() != parent:
+                    return
+                continue
+        heard_at = time.monotonic()
         piece = os.read(commands, _PIECE)
         if not piece:
             return
@@ -118,7 +130,7 @@ class _Room:
         elif message.kind is Kind.FRAME:
             film = self._films[message.film]
             # Before the frame: what is known of it must not be less than what can be seen.
-            film.write_down(words.get("journal"), message.note)
+            film.write_down(words.get("journal"), words.get("lines"))
             film.encoder.add(self._outlet.picture(words), words["i"])
             film.encoder.flush()
         elif message.kind is Kind.FINISH:
@@ -142,13 +154,13 @@ class _Strip:
         )  # fmt: skip
         self._journal: BinaryIO | None = None
 
-    def write_down(self, path: str | None, lines: bytes) -> None:
+    def write_down(self, path: str | None, lines: Lines | None) -> None:
         """Append to the journal; a film whose journal fails is less safe, but not lost."""
         with contextlib.suppress(OSError):
             if self._journal is None and path is not None:
                 self._journal = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
             if self._journal is not None and lines:
-                write_all(self._journal, lines)
+                write_all(self._journal, as_lines(lines))
 
     def close(self) -> None:
         """Close both files as they are."""

@@ -27,6 +27,7 @@ from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import Encoder, VideoEncoder
 from rollcam.episode import Picture
+from rollcam.store.journal import Lines
 
 logger = logging.getLogger("rollcam")
 
@@ -185,7 +186,7 @@ class RemoteEncoder:
                 self._process.sync()
                 self._process.put(self._number, picture, index, {}, wait=True)
 
-    def hand_over(self, picture: Picture, index: int, journal: Path | None, note: bytes) -> bool:
+    def hand_over(self, picture: Picture, index: int, journal: Path | None, lines: Lines) -> bool:
         """Hand frame `index` over if that takes no waiting; say whether it was.
 
         May be called on the training thread, while nothing of this film is on its way to `add`.
@@ -194,7 +195,7 @@ class RemoteEncoder:
             picture: `(height, width, 3)` uint8 RGB, any strides; read before this returns.
             index: Number of the captured frame.
             journal: The film's journal; `None` for none.
-            note: Lines to append to it before the frame is encoded.
+            lines: What is appended to it before the frame is encoded.
         """
         process = self._process
         if (
@@ -203,11 +204,11 @@ class RemoteEncoder:
             or process.ring.n_failed != self._n_failed
         ):
             return False
-        words: dict[str, Any] = {}
+        words: dict[str, Any] = {} if journal is None else {"lines": lines}
         if journal is not None and not self._has_journal:
             words["journal"] = str(journal)
         try:
-            taken = process.put(self._number, picture, index, words, note=note)
+            taken = process.put(self._number, picture, index, words)
         except DarkroomLost:
             return False
         self._has_journal = self._has_journal or (taken and journal is not None)
@@ -327,7 +328,6 @@ class _Process:
         index: int,
         words: dict[str, Any],
         *,
-        note: bytes = b"",
         wait: bool = False,
     ) -> bool:
         """Put a picture into the ring and say so; `False` when there is no room for either.
@@ -347,7 +347,7 @@ class _Process:
                 "at": slot.at, "end": slot.end, "i": index,
                 "shape": picture.shape, "strides": slot.strides,
             }  # fmt: skip
-            message = packed(Kind.FRAME, film, words, note)
+            message = packed(Kind.FRAME, film, words)
             if wait:
                 self._write(message)
                 return True

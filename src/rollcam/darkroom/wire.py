@@ -1,19 +1,19 @@
 """What a recorder and its darkroom say to each other, through two pipes.
 
-A message is a head, a few words in JSON, and for frames the lines of the journal as they are. Both
-ends are of one Rollcam, and nothing of this outlives them.
+A message is a head and a pickled mapping: both ends are the same Rollcam in the same Python, the pipes are
+nobody else's, and nothing of this outlives them.
 """
 
 from __future__ import annotations
 
-import json
+import pickle
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-_HEAD = struct.Struct("<BIII")
+_HEAD = struct.Struct("<BII")
 
 
 class Kind(IntEnum):
@@ -44,14 +44,16 @@ class Message:
     """Number of the film; 0 for none."""
     words: dict[str, Any]
     """What belongs to its kind."""
-    note: bytes = b""
-    """Lines for the film's journal."""
 
 
-def packed(kind: Kind, film: int, words: dict[str, Any], note: bytes = b"") -> bytes:
-    """Return a message as it goes through a pipe."""
-    said = json.dumps(words, separators=(",", ":")).encode()
-    return _HEAD.pack(kind, film, len(said), len(note)) + said + note
+def packed(kind: Kind, film: int, words: dict[str, Any]) -> bytes:
+    """Return a message as it goes through a pipe.
+
+    Raises:
+        Exception: Whatever a value raises that cannot be pickled.
+    """
+    said = pickle.dumps(words, protocol=5)
+    return _HEAD.pack(kind, film, len(said)) + said
 
 
 class Unpacker:
@@ -64,11 +66,10 @@ class Unpacker:
         """Yield the messages that are whole with this piece."""
         self._data += piece
         while len(self._data) >= _HEAD.size:
-            kind, film, n_words, n_note = _HEAD.unpack_from(self._data)
-            n_head, n_all = _HEAD.size + n_words, _HEAD.size + n_words + n_note
+            kind, film, n_words = _HEAD.unpack_from(self._data)
+            n_all = _HEAD.size + n_words
             if len(self._data) < n_all:
                 return
-            words = json.loads(self._data[_HEAD.size : n_head])
-            note = bytes(self._data[n_head:n_all])
+            words = pickle.loads(bytes(self._data[_HEAD.size : n_all]))
             del self._data[:n_all]
-            yield Message(Kind(kind), film, words, note)
+            yield Message(Kind(kind), film, words)
