@@ -20,17 +20,20 @@ WANTED_SHARE = 0.03
 WANTED_PART = 0.1
 N_EVALUATION, N_ALL = 40, 20
 NONE, EVALUATION, ALL, THEIRS = "none", "evaluation only", "Rollcam", "RecordVideo"
+PROCESS, RENDERED = "Rollcam, process", "rendered, and thrown away"
 
 HOW = """\
 RLlib's PPO trains on CartPole-v1 with two env runners, 400 steps an iteration, on two cores. "Evaluation only" is a
 `RollcamCallback(film="eval")`; with and without it the algorithm has an evaluation runner, of which no measured iteration
-makes use: what is asked is what the training part pays. "Rollcam" films every training episode through the callback, "RecordVideo" by
-Gymnasium's wrapper in the env creator. Each stands in a process of Ray's with its own runners; they take turns, iteration by
-iteration, and the turn begins with another one each time. Wall time of `train()`, medians."""
+makes use: what is asked is what the training part pays. "Rollcam" films every training episode through the callback,
+"Rollcam, process" with `encode_in="process"`, "RecordVideo" by Gymnasium's wrapper in the env creator; "rendered" renders
+each step and throws the picture away. Each stands in a process of Ray's with its own runners; they take turns, iteration
+by iteration, and the turn begins with another one each time. Wall time of `train()`, medians."""
 
 NOTES = [
-    "Both films' costs hold what it takes to render: about 1.25 ms a frame here. RecordVideo's runners give their films the "
-    "same names, so most are overwritten; its files are those that are left."
+    "All films' costs hold what it takes to render, which no recorder can spare: where rendering alone adds more than a tenth "
+    "of what RecordVideo adds, no recorder can add less. RecordVideo's runners give their films the same names, so most are "
+    "overwritten; its files are those that are left."
 ]
 
 
@@ -45,8 +48,10 @@ def run(quick: bool = False) -> dict[str, Any]:
     alone, beside = (statistics.median(found["evaluation"][kind]) for kind in (NONE, EVALUATION))
     pairs = zip(found["evaluation"][EVALUATION], found["evaluation"][NONE], strict=True)
     share = statistics.median(ours / none for ours, none in pairs) - 1
-    none, ours, theirs = (statistics.median(found["all"][kind]) for kind in (NONE, ALL, THEIRS))
-    part = (ours - none) / (theirs - none)
+    none, rendered, ours, apart, theirs = (
+        statistics.median(found["all"][kind]) for kind in (NONE, RENDERED, ALL, PROCESS, THEIRS)
+    )
+    part, least = ((cost - none) / (theirs - none) for cost in (ours, rendered))
     figures = [
         Figure(
             "RLlib: iteration with evaluation-only filming, training part",
@@ -56,11 +61,14 @@ def run(quick: bool = False) -> dict[str, Any]:
             "RLlib: what filming every training episode adds to an iteration",
             f"at most {WANTED_PART:.0%} of what RecordVideo adds", f"{part:.0%}", part <= WANTED_PART,
         ),
+        Figure("The same, rendering alone", "", f"{least:.0%}"),
     ]  # fmt: skip
     rows = [
         ["none", _ms(alone), "", "", ""],
         [EVALUATION, _ms(beside), _ms(beside - alone), "", ""],
-        ["none, in the turns with the two below", _ms(none), "", "", ""],
+        ["none, in the turns with those below", _ms(none), "", "", ""],
+        [RENDERED, _ms(rendered), _ms(rendered - none), "", str(found["n_begun"])],
+        [PROCESS, _ms(apart), _ms(apart - none), str(found["n_films"][PROCESS]), str(found["n_begun"])],
         [ALL, _ms(ours), _ms(ours - none), str(found["n_films"][ALL]), str(found["n_begun"])],
         [THEIRS, _ms(theirs), _ms(theirs - none), str(found["n_films"][THEIRS]), str(found["n_begun"])],
     ]  # fmt: skip
@@ -77,8 +85,8 @@ def _work(n_evaluation: int, n_all: int) -> dict[str, Any]:
     """Measure, in RLlib's own environment."""
     import ray
 
-    # Nine env runners at most: an algorithm whose runner finds no room waits without end.
-    ray.init(num_cpus=9, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # Eleven env runners at most: an algorithm whose runner finds no room waits without end.
+    ray.init(num_cpus=11, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         evaluation = _measured(
@@ -88,12 +96,18 @@ def _work(n_evaluation: int, n_all: int) -> dict[str, Any]:
         every = _measured(
             {
                 NONE: lambda: _config("none"),
-                ALL: lambda: _all_episodes(folder),
+                RENDERED: _rendered,
+                ALL: lambda: _all_episodes("filmed", folder / "rollcam"),
+                PROCESS: lambda: _all_episodes("apart", folder / "process", encode_in="process"),
                 THEIRS: lambda: _record_video(folder),
             },
             n_all,
         )
-        n_films = {ALL: _n_files(folder / "rollcam"), THEIRS: _n_files(folder / "gymnasium")}
+        n_films = {
+            ALL: _n_files(folder / "rollcam"),
+            PROCESS: _n_files(folder / "process"),
+            THEIRS: _n_files(folder / "gymnasium"),
+        }
     ray.shutdown()
     return {"evaluation": evaluation, "all": every, "n_films": n_films, "n_begun": n_all + 1}
 
@@ -143,11 +157,27 @@ def _evaluation_only(folder: Path) -> Any:
     return _with_evaluation("evaluated").callbacks(callback)
 
 
-def _all_episodes(folder: Path) -> Any:
+def _all_episodes(name: str, folder: Path, **settings: Any) -> Any:
     from rollcam.integrations.rllib import RollcamCallback
 
-    callback = RollcamCallback(folder / "rollcam", trigger=lambda _: True)
-    return _config("filmed").callbacks(callback)
+    return _config(name).callbacks(RollcamCallback(folder, trigger=lambda _: True, **settings))
+
+
+def _rendered() -> Any:
+    import gymnasium as gym
+
+    class Rendered(gym.Wrapper):  # type: ignore[type-arg]
+        def reset(self, **given: Any) -> Any:
+            result = self.env.reset(**given)
+            self.env.render()
+            return result
+
+        def step(self, action: Any) -> Any:
+            result = self.env.step(action)
+            self.env.render()
+            return result
+
+    return _config("rendered", lambda _: Rendered(gym.make("CartPole-v1", render_mode="rgb_array")))
 
 
 def _record_video(folder: Path) -> Any:
