@@ -138,7 +138,10 @@ class Engine:
             self.pool,
             text_suffix=".json" if path is not None and path.suffix == ".json" else ".cast",
             title=facts.env_id,
-            open_encoder=VideoEncoder if lane.darkroom is None else lane.darkroom.open,
+            # What grows at a path of its own has no journal to finish it by.
+            open_encoder=VideoEncoder
+            if lane.darkroom is None or path is not None
+            else lane.darkroom.open,
         )
         take = Take(film, facts, template, info_keys, at_path=path, lane=self._n_opened)
         take.context_version = self.context.version
@@ -170,7 +173,7 @@ class Engine:
         lane = self._lane_of(take)
         if self.hands_over(take) and self._hand_over(take, frame, index, lines):
             return True
-        if is_lent and isinstance(frame, Taken):
+        if is_lent and isinstance(frame, Taken) and frame.buffer is None:
             array, buffer = self.pool.copy(frame.array)
             frame = Taken(array, frame.layout, buffer)
         # Once a wait ran out, frames are dropped at once until there is room again: training must
@@ -189,9 +192,9 @@ class Engine:
         return taken
 
     def _hand_over(self, take: Take, frame: Frame, index: int, lines: Lines) -> bool:
-        journal = None if take.journal is None or take.has_no_journal else take.journal.share()
-        taken = take.film.hand_over(frame, index, journal, lines)
+        taken = take.film.hand_over(frame, index, self._lab.journal_of(take), lines)
         if taken and isinstance(frame, Taken):
+            self._lane_of(take).is_stalled = False
             self.pool.give_back(frame.buffer)
         return taken
 
@@ -246,12 +249,14 @@ class Engine:
             return True
         for take in list(self.takes):
             self.end(take)
+        for lane in self._lanes:
+            if lane.darkroom is not None:
+                lane.worker.submit(lane.darkroom.close, 0, timeout_s=0)
+                # A signal's handler may have interrupted this thread where it keeps the others waiting.
+                timeout_s = 0.0 if lane.darkroom.is_held_here else timeout_s
         deadline = time.monotonic() + timeout_s
         each = [lane.worker.close(max(0.0, deadline - time.monotonic())) for lane in self._lanes]
         done = all(each)
-        for lane in self._lanes:
-            if done and lane.darkroom is not None:
-                lane.darkroom.close()
         if done and self.folder is not None and not self.waiting_bytes:
             self.folder.release(keep=self._lab.n_unfinished > 0)
         return done

@@ -16,6 +16,7 @@ import numpy as np
 
 from rollcam._place import Medium
 from rollcam.capture.frames import BufferPool, Taken, letterboxed, to_rgb
+from rollcam.darkroom.process import DarkroomLost
 from rollcam.darkroom.room import RemoteEncoder
 from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts
@@ -79,17 +80,24 @@ class Film:
         self._size = (0, 0)
         _films.add(self)
 
-    def add(self, frame: Frame, index: int) -> None:
+    def add(
+        self, frame: Frame, index: int, journal: Path | None = None, lines: Lines | None = None
+    ) -> None:
         """Encode one frame; afterwards the growing file holds it.
 
         Args:
             frame: Belongs to the film from here on.
             index: Number of the captured frame; gaps are dropped frames.
+            journal: The film's journal, where another process encodes; `None` for none.
+            lines: What that process appends to it, before it encodes the frame.
         """
         try:
             if self.error is None:
-                self._add(frame, index)
+                self._add(frame, index, journal, lines)
                 self.n_frames += 1
+        except DarkroomLost as error:
+            # What the process wrote by then is worth keeping.
+            self.error = error
         except Exception as error:  # noqa: BLE001 - whatever fails must cost this film only, never the thread
             self.discard(error)
         finally:
@@ -125,6 +133,8 @@ class Film:
         if isinstance(self._video, RemoteEncoder) and self.error is None:
             try:
                 self._video.settle()
+            except DarkroomLost as error:
+                self.error = error
             except Exception as error:  # noqa: BLE001 - as in `add`
                 self.discard(error)
 
@@ -176,13 +186,15 @@ class Film:
                 target.unlink(missing_ok=True)
             raise
 
-    def _add(self, frame: Frame, index: int) -> None:
+    def _add(self, frame: Frame, index: int, journal: Path | None, lines: Lines | None) -> None:
         if isinstance(frame, str):
             self._add_text(frame, index)
         else:
-            self._add_picture(frame, index)
+            self._add_picture(frame, index, journal, lines)
 
-    def _add_picture(self, frame: Taken, index: int) -> None:
+    def _add_picture(
+        self, frame: Taken, index: int, journal: Path | None, lines: Lines | None
+    ) -> None:
         picture = to_rgb(frame)
         if self._video is None:
             if self._cast is not None:
@@ -195,7 +207,11 @@ class Film:
             self._video = self._open_encoder(
                 self.partial, width, height, self._timeline, self._codec
             )
-        self._video.add(letterboxed(picture, *self._size), index)
+        boxed = letterboxed(picture, *self._size)
+        if isinstance(self._video, RemoteEncoder):
+            self._video.add(boxed, index, journal, lines)
+            return
+        self._video.add(boxed, index)
         # For each frame, even while more wait: whatever kills the process, what was encoded stays.
         self._video.flush()
 

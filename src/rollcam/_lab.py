@@ -19,6 +19,7 @@ from rollcam._film import Frame
 from rollcam._place import Medium
 from rollcam._retention import Retention
 from rollcam._take import Take
+from rollcam.darkroom.process import DarkroomLost
 from rollcam.episode import Episode, EpisodeCallback, EpisodeStatus
 from rollcam.errors import RollcamError, SettingError, SidecarError, UsageError
 from rollcam.store import files, journal, sidecar
@@ -80,9 +81,17 @@ class Lab:
 
     def film_frame(self, take: Take, frame: Frame, index: int, lines: journal.Lines) -> None:
         """Add a frame to its film, and what is known of it to the journal."""
+        if take.film.is_elsewhere:
+            # One writer at a time, so that nothing is overtaken by what was known before it.
+            take.film.add(frame, index, self.journal_of(take), lines)
+            return
         # Before the frame: what is known of it must not be less than what can be seen.
         self.log(take, lines)
         take.film.add(frame, index)
+
+    def journal_of(self, take: Take) -> Path | None:
+        """Return where another process is to write what is known of a film; `None` for nowhere."""
+        return None if take.journal is None or take.has_no_journal else take.journal.share()
 
     def log(self, take: Take, lines: journal.Lines) -> None:
         """Write into the take's journal; a film whose journal fails is less safe, but not lost."""
@@ -109,7 +118,9 @@ class Lab:
         episode = take.outcome()
         cause = take.error or take.film.error
         try:
-            if cause is not None:
+            if isinstance(cause, DarkroomLost):
+                episode = self._postponed(take, episode, cause)
+            elif cause is not None:
                 episode = self._failed(take, episode, cause)
             elif take.film.n_frames == 0:
                 episode = self._without_frames(take, episode)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rollcam._place import Medium, Parcel, place, write_columns, write_sidecar
 from rollcam._take import FINISHED, add_row
@@ -21,7 +23,7 @@ from rollcam.encode.cast_read import finish_cast, read_cast
 from rollcam.encode.faststart import MediaFacts, finish_film, has_samples
 from rollcam.encode.timeline import as_rate
 from rollcam.episode import Episode, EpisodeStatus, scalars_of
-from rollcam.errors import MediaError, SettingError, SidecarError
+from rollcam.errors import MediaError, SettingError, SidecarError, StoreError
 from rollcam.store import journal, sidecar
 from rollcam.store.layout import NameTemplate, clean_name
 from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, has_marked
@@ -35,6 +37,8 @@ OURS = (
 """How the files end that we put where films grow."""
 _MINIMAL = Episode(episode_id="", run_id="", name="", status=EpisodeStatus.TRUNCATED_BY_CRASH)
 _MAX_HEAD_BYTES = 4096
+_WRITER_S, _LOOK_S = 10.0, 0.02
+"""How long a process that still writes is waited for, and how often it is looked, in seconds."""
 _MIN_FPS, _MAX_FPS = 1e-3, 1e5
 _MARGIN_S = Fraction(1, 1_000_000)
 """Times of pictures are whole ticks: a frame may begin a little before its own time."""
@@ -62,6 +66,7 @@ class Leftover:
             RollcamError: It cannot be read, or a newer Rollcam wrote its journal.
             OSError: The disk is full, or gone.
         """
+        _wait_for_writer(self._growing / f"{self._id}.mp4")
         told = self._told()
         self.has_sinks = told.head.get("has_sinks") is True
         if told.commit is not None:
@@ -158,6 +163,36 @@ class Leftover:
         line = sidecar.as_json({"commit": sidecar.as_dict(episode)}).encode()
         with open(path, "ab", buffering=0) as file:
             file.write(b"\n" + line + b"\n")
+
+
+def _wait_for_writer(growing: Path) -> None:
+    """Wait while a darkroom still encodes what its dead trainer handed over (decision 21)."""
+    deadline = time.monotonic() + _WRITER_S
+    try:
+        with open(growing, "rb") as file:
+            while not _is_free(file):
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"{growing} is still being written by the process that encoded for a dead "
+                        f"one; the next opening of the folder finishes it"
+                    )
+                time.sleep(_LOOK_S)
+    except FileNotFoundError:
+        return
+
+
+def _is_free(file: BinaryIO) -> bool:
+    if sys.platform == "win32":  # which has no darkroom
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks tells nothing
+        return True
+    return True
 
 
 def _finished(source: Path, target: Path, facts: Episode) -> tuple[MediaFacts, float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ import psutil
 import pytest
 
 import rollcam
-from rollcam.darkroom.room import RING_BYTES
+from rollcam.darkroom.process import RING_BYTES
 from rollcam.episode import Episode, EpisodeStatus
 from rollcam.errors import DroppedFramesWarning, SettingError
 from rollcam.recovery import recover
@@ -164,10 +167,24 @@ def test_many_cameras_have_a_process_for_each_thread(tmp_path: Path) -> None:
 
 def test_flush_waits_for_the_process(tmp_path: Path) -> None:
     recorder = recorder_at(tmp_path)
-    recorder.begin(path=tmp_path / "film.mp4")
+    recorder.begin()
     for k in range(N):
         recorder.frame(barcode.draw(k, 64, 48))
     assert recorder.flush()
+    (growing,) = (tmp_path / ".rollcam" / "partial").rglob("*.mp4")
+    assert barcode.indices(growing) == list(range(N))
+    recorder.close()
+
+
+def test_what_grows_at_a_path_of_its_own_needs_no_process(tmp_path: Path) -> None:
+    recorder = recorder_at(tmp_path)
+    recorder.begin(path=tmp_path / "film.mp4")
+    for k in range(N):
+        recorder.frame(barcode.draw(k, 64, 48))
+    (process,) = darkrooms()
+    process.kill()
+    process.wait(20)
+    assert recorder.end().result(timeout=60).status == "complete"
     assert barcode.indices(tmp_path / "film.mp4") == list(range(N))
     recorder.close()
 
@@ -206,11 +223,10 @@ def test_a_film_that_begins_before_the_process_is_ready_waits_for_nothing(tmp_pa
     (process,) = darkrooms()
     process.suspend()
     try:
-        recorder.begin(path=tmp_path / "first.mp4")
+        recorder.begin()
         for k in range(N):
             recorder.frame(barcode.draw(k, 64, 48))
         assert recorder.flush(timeout_s=20)
-        assert barcode.indices(tmp_path / "first.mp4") == list(range(N))
         assert recorder.end().result(timeout=20).status == "complete"
     finally:
         process.resume()
@@ -229,11 +245,14 @@ def test_a_killed_process_costs_one_film_that_is_recovered(tmp_path: Path) -> No
     (process,) = darkrooms()
     process.kill()
     process.wait(20)
-    for k in range(N, 2 * N):
-        recorder.frame(barcode.draw(k, 64, 48), reward=1.0)
     with pytest.warns(rollcam.RollcamWarning, match="the process that encodes is lost"):
-        struck = recorder.end(terminated=True).result(timeout=60)
+        for k in range(N, 2 * N):
+            recorder.frame(barcode.draw(k, 64, 48), reward=1.0)
         recorder.flush()
+        assert recorder.frame(barcode.draw(2 * N, 64, 48)) is False
+        assert recorder.error is not None
+        recorder.flush()
+    struck = recorder.end(terminated=True).result(timeout=60)
     assert struck.status == EpisodeStatus.FAILED
     assert "`rollcam recover` finishes it" in (struck.reason or "")
     after = record(recorder, pictures(), terminated=True)
@@ -353,3 +372,117 @@ def test_a_full_disk_costs_the_film_and_says_why(tmp_path: Path) -> None:
         assert "No space left on device" in done.messages
     finally:
         subprocess.run(["umount", "-l", str(mount_point)], check=True)
+
+
+class Turn(enum.IntEnum):
+    """An action as environments have them: its class may be known to the training alone."""
+
+    LEFT = 0
+    RIGHT = 1
+
+
+def test_actions_and_contexts_of_any_class_come_through(tmp_path: Path) -> None:
+    with recorder_at(tmp_path, context={"stage": Turn.RIGHT}) as recorder:
+        recorder.begin()
+        for k in range(N):
+            recorder.set_context(stage=Turn(k % 2))
+            recorder.frame(barcode.draw(k, 64, 48), reward=Turn.RIGHT, action=Turn.RIGHT)
+        made = recorder.end().result(timeout=60)
+    assert made.status == "complete"
+    assert frames_of(made) == list(range(N))
+    assert made.read_steps()["action"][1:] == [1] * (N - 1)
+
+
+def test_cameras_that_share_a_full_ring_lose_nothing(tmp_path: Path) -> None:
+    """Two pictures fill it; what one camera's waits for, another's may not take away."""
+    recorder = recorder_at(tmp_path)
+    cameras = [recorder.camera(vector_index=k) for k in range(3)]
+    n = 8
+    pictures_ = [np.repeat(np.repeat(barcode.draw(k, 200, 200), 8, 0), 8, 1) for k in range(n)]
+    assert RING_BYTES < 3 * pictures_[0].nbytes < 2 * RING_BYTES
+    for camera in cameras:
+        camera.begin()
+
+    def film_it(camera: rollcam.Camera) -> None:
+        for picture in pictures_:
+            camera.frame(picture, reward=1.0)
+
+    threads = [threading.Thread(target=film_it, args=(camera,)) for camera in cameras]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for camera in cameras:
+        made = camera.end().result(timeout=60)
+        assert (made.status, made.n_frames, made.n_dropped) == ("complete", n, 0)
+        assert frames_of(made) == list(range(n))
+    recorder.close()
+
+
+def test_closed_on_its_own_thread_it_finishes_what_is_open(tmp_path: Path) -> None:
+    recorder = rollcam.Recorder(
+        tmp_path, fps=25, encode_in="process", on_finished=lambda _: recorder.close()
+    )
+    wait_until(lambda: is_ready(recorder), "the process is ready")
+    cameras = [recorder.camera(vector_index=k) for k in range(2)]
+    for camera in cameras:
+        camera.begin()
+        for k in range(N):
+            camera.frame(barcode.draw(k, 64, 48))
+    cameras[0].end()
+    wait_until(lambda: len(list_episodes(tmp_path).episodes) == 2, "both are finished")
+    for made in list_episodes(tmp_path).episodes:
+        assert frames_of(made) == list(range(N))
+    wait_until(lambda: not darkrooms(), "the process ends")
+
+
+def test_close_keeps_its_limit_while_the_process_stands_still(tmp_path: Path) -> None:
+    recorder = recorder_at(tmp_path)
+    assert record(recorder, pictures()).status == "complete"
+    (process,) = darkrooms()
+    process.suspend()
+    try:
+        recorder.begin()
+        recorder.frame(barcode.draw(0, 64, 48))
+        began = time.monotonic()
+        with pytest.warns(rollcam.RollcamWarning, match="not finished within"):
+            recorder.close(timeout_s=0.5)
+        assert time.monotonic() - began < 8
+    finally:
+        process.resume()
+    wait_until(lambda: len(list_episodes(tmp_path).episodes) == 2, "it is finished afterwards")
+    wait_until(lambda: not darkrooms(), "the process ends")
+
+
+def test_recovery_waits_for_what_a_dead_trainer_had_handed_over(tmp_path: Path) -> None:
+    code = f"""
+        recorder = rollcam.Recorder(folder, fps=25, encode_in="process")
+        (lane,) = recorder._engine._lanes
+        wait_until(lambda: lane.darkroom.is_ready, "the process is ready")
+        recorder.begin()
+        recorder.frame(barcode.draw(0, 64, 48), reward=1.0)
+        recorder.flush()
+        import psutil
+        child = psutil.Process().children()[0]
+        child.suspend()
+        for k in range(1, {N}):
+            recorder.frame(barcode.draw(k, 64, 48), reward=1.0)
+        print(child.pid, flush=True)
+        die()
+    """
+    pid = int(run(code, tmp_path, status=-signal.SIGKILL).stdout)
+    timer = threading.Timer(0.5, psutil.Process(pid).resume)
+    timer.start()
+    (made,) = recover(tmp_path).recovered
+    timer.join(20)
+    assert frames_of(made) == list(range(N))
+    check_nothing_left(tmp_path)
+    wait_until(lambda: not psutil.pid_exists(pid), "the process ends by itself")
+
+
+def test_a_path_that_is_no_text_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, 3])
+    with recorder_at(tmp_path) as recorder:
+        assert frames_of(record(recorder, pictures())) == list(range(N))

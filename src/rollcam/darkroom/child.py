@@ -7,6 +7,7 @@ everything is encoded that was handed over by then: a kill of the training costs
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -18,12 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rollcam.darkroom.ring import Outlet
-from rollcam.darkroom.wire import Kind, Message, Unpacker, packed
+from rollcam.darkroom.wire import Kind, Message, Unpacker, packed, told
 from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import VideoEncoder, write_all
-from rollcam.errors import EncoderFailed
-from rollcam.store.journal import Lines, as_lines
 
 _LOOK_MS = 1000
 """How often it looks whether the recorder's process still lives, in milliseconds: a process that was
@@ -153,35 +152,24 @@ class _Strip:
             Timeline(rate, output_rate), Codec(**words["codec"]),
         )  # fmt: skip
         self._journal: BinaryIO | None = None
+        # Who finds its trainer dead waits until this is let go of: see `_leftover`.
+        self._held: BinaryIO = open(words["path"], "rb")  # noqa: SIM115 - closed by `close`
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._held, fcntl.LOCK_SH)
 
-    def write_down(self, path: str | None, lines: Lines | None) -> None:
+    def write_down(self, path: str | None, lines: bytes | None) -> None:
         """Append to the journal; a film whose journal fails is less safe, but not lost."""
         with contextlib.suppress(OSError):
             if self._journal is None and path is not None:
                 self._journal = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
             if self._journal is not None and lines:
-                write_all(self._journal, as_lines(lines))
+                # On a line of its own, whoever tore the one before.
+                write_all(self._journal, b"\n" + lines)
 
     def close(self) -> None:
         """Close both files as they are."""
         self.encoder.close()
+        self._held.close()
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-
-
-def told(error: Exception) -> dict[str, Any]:
-    """Return an error in words that `meant` understands."""
-    words = {"type": type(error).__name__, "text": str(error)}
-    if isinstance(error, OSError) and error.errno is not None:
-        where = None if error.filename is None else os.fsdecode(error.filename)
-        return {**words, "errno": error.errno, "path": where}
-    return words
-
-
-def meant(words: dict[str, Any]) -> Exception:
-    """Return the error that `told` spoke of: a disk's as a disk's, all others as the encoder's."""
-    if "errno" in words:
-        return OSError(words["errno"], os.strerror(words["errno"]), words["path"])
-    kind = "" if words["type"] == "EncoderFailed" else f"{words['type']}: "
-    return EncoderFailed(f"{kind}{words['text']}")

@@ -8,6 +8,7 @@ write in one piece.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -97,8 +98,10 @@ class Ring:
             os.close(self.fd)
             self.fd = -1
             self._counts = np.zeros(2, np.uint64)
-            self._bytes.release()
-            self._memory.close()
+            # Another thread may be reading one of the numbers: then its array frees the memory.
+            with contextlib.suppress(BufferError):
+                self._bytes.release()
+                self._memory.close()
 
     def _copy(self, picture: Picture, offset: int) -> tuple[int, ...]:
         order = sorted(range(3), key=lambda axis: -abs(picture.strides[axis]))

@@ -1,55 +1,29 @@
-"""The recorder's end of the darkroom: starts the process, hands it pictures, takes its answers."""
+"""The recorder's end of the darkroom: which films are encoded there, and how frames get there."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import json
 import logging
-import os
-import select
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-import weakref
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from rollcam.darkroom.child import meant
-from rollcam.darkroom.ring import Ring
-from rollcam.darkroom.wire import Kind, Unpacker, packed
+from rollcam.darkroom.process import RING_BYTES, DarkroomLost, Process
+from rollcam.darkroom.wire import Kind, meant
 from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import Encoder, VideoEncoder
 from rollcam.episode import Picture
-from rollcam.store.journal import Lines
+from rollcam.errors import EncoderFailed
+from rollcam.store.journal import Lines, as_lines
 
 logger = logging.getLogger("rollcam")
 
-RING_BYTES = 16 * 2**20
-"""Pictures that may be under way to the darkroom, in bytes; what is more waits in the queue."""
-
-_ANSWER_S = 100.0
-"""How long an answer may take: a long film's finished file is written meanwhile."""
-_CLOSE_S = 20.0
-_SEND_S = 30.0
-_END_S = 10.0
 _MAX_STARTS = 3
 """A process that is killed again and again, for want of memory, is not started for ever."""
-
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from rollcam.darkroom.child import main; main(*map(int, sys.argv[2:]))"
-)
-
-
-class DarkroomLost(OSError):  # noqa: N818 - it says what became of it
-    """The process is gone, or does not answer; what it wrote until then lies where films grow."""
+_ROOM_TRIES = 10
 
 
 class Darkroom:
@@ -62,7 +36,7 @@ class Darkroom:
     """
 
     def __init__(self) -> None:
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._n_starts = 0
         self._lock = threading.Lock()
         self._is_closed = False
@@ -72,6 +46,12 @@ class Darkroom:
         """Whether the next film is encoded there."""
         process = self._process
         return process is not None and process.is_ready()
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether this very thread is just handing over a frame: nobody else can until it is done."""
+        process = self._process
+        return process is not None and process.is_held_here
 
     @property
     def waiting_bytes(self) -> int:
@@ -85,14 +65,14 @@ class Darkroom:
             if self._is_closed or (self._process is not None and not self._process.is_lost):
                 return
             if self._process is not None:
-                self._process.end(_END_S)
+                self._process.end()
                 self._process = None
             if self._n_starts == _MAX_STARTS:
                 return
             self._n_starts += 1
             try:
-                self._process = _Process()
-            except OSError as error:
+                self._process = Process()
+            except Exception as error:  # noqa: BLE001 - whatever it is, films are encoded here then
                 logger.warning("films are encoded on a thread, as no process starts: %s", error)
 
     def open(
@@ -126,23 +106,23 @@ class Darkroom:
                 process.sync()
 
     def close(self) -> None:
-        """End the process. May be called twice."""
+        """End the process, on the background thread, as its last act. May be called twice."""
         with self._lock:
             self._is_closed = True
             if self._process is not None:
-                self._process.end(_END_S)
+                self._process.end()
 
 
 class RemoteEncoder:
     """Has the pictures of one film encoded in the darkroom.
 
-    When the process is gone, frames are taken and lost, and `finish` raises: what it wrote by then
-    lies where it grew, and is recovered from there.
+    When the process is gone, `DarkroomLost` is raised: what it wrote by then lies where it grew, and is
+    recovered from there.
     """
 
     def __init__(
         self,
-        process: _Process,
+        process: Process,
         path: Path,
         width: int,
         height: int,
@@ -165,37 +145,37 @@ class RemoteEncoder:
         process.send(Kind.OPEN, self._number, given)
         self._check()
 
-    def add(self, picture: Picture, index: int) -> None:
+    def add(
+        self, picture: Picture, index: int, journal: Path | None = None, lines: Lines | None = None
+    ) -> None:
         """Have frame `index` encoded; waits while there is no room.
-
-        Args:
-            picture: `(height, width, 3)` uint8 RGB, any strides; read before this returns.
-            index: Number of the captured frame.
-
-        Raises:
-            EncoderFailed: A frame before it was refused.
-            OSError: The disk is full, or gone.
-        """
-        if self._process.is_lost:
-            return
-        with contextlib.suppress(DarkroomLost):
-            if self._process.ring.n_failed != self._n_failed:
-                self._check()
-            if not self._process.put(self._number, picture, index, {}, wait=True):
-                # All of it is free after this, and the picture is at most half as large.
-                self._process.sync()
-                self._process.put(self._number, picture, index, {}, wait=True)
-
-    def hand_over(self, picture: Picture, index: int, journal: Path | None, lines: Lines) -> bool:
-        """Hand frame `index` over if that takes no waiting; say whether it was.
-
-        May be called on the training thread, while nothing of this film is on its way to `add`.
 
         Args:
             picture: `(height, width, 3)` uint8 RGB, any strides; read before this returns.
             index: Number of the captured frame.
             journal: The film's journal; `None` for none.
             lines: What is appended to it before the frame is encoded.
+
+        Raises:
+            EncoderFailed: A frame before it was refused.
+            OSError: The disk is full, or gone; or the darkroom is.
+        """
+        if self._process.ring.n_failed != self._n_failed:
+            self._check()
+        words = self._words(index, journal, lines)
+        for _ in range(_ROOM_TRIES):
+            if self._process.put(self._number, picture, words, is_waiting=True):
+                self._has_journal = self._has_journal or journal is not None
+                return
+            # All of it is free after this, and the picture is at most half as large.
+            self._process.sync()
+        raise EncoderFailed(f"the darkroom had no room for frame {index}")
+
+    def hand_over(self, picture: Picture, index: int, journal: Path | None, lines: Lines) -> bool:
+        """Hand frame `index` over if that takes no waiting; say whether it was.
+
+        May be called on the training thread, while nothing of this film is on its way to `add`. For
+        the arguments see there.
         """
         process = self._process
         if (
@@ -204,25 +184,31 @@ class RemoteEncoder:
             or process.ring.n_failed != self._n_failed
         ):
             return False
-        words: dict[str, Any] = {} if journal is None else {"lines": lines}
-        if journal is not None and not self._has_journal:
-            words["journal"] = str(journal)
+        words = self._words(index, journal, lines)
         try:
-            taken = process.put(self._number, picture, index, words)
+            taken = process.put(self._number, picture, words)
         except DarkroomLost:
             return False
         self._has_journal = self._has_journal or (taken and journal is not None)
         return taken
 
+    def _words(self, index: int, journal: Path | None, lines: Lines | None) -> dict[str, Any]:
+        # As text: an action may be of a class that only the training knows.
+        words: dict[str, Any] = {"i": index}
+        if journal is not None:
+            words["lines"] = as_lines(lines or [])
+            if not self._has_journal:
+                words["journal"] = str(journal)
+        return words
+
     def settle(self) -> None:
-        """Wait until every frame is in the file; says nothing when the process is gone.
+        """Wait until every frame is in the file.
 
         Raises:
             EncoderFailed: The encoder refused a frame.
-            OSError: The disk is full, or gone.
+            OSError: The disk is full, or gone; or the darkroom is.
         """
-        with contextlib.suppress(DarkroomLost):
-            self._check()
+        self._check()
 
     def flush(self) -> None:
         """Do nothing: the darkroom writes each frame as it encodes it."""
@@ -255,7 +241,7 @@ class RemoteEncoder:
             self._is_open = False
             # Waited for: on a full disk, what is deleted next makes room only once it is closed.
             with contextlib.suppress(DarkroomLost):
-                self._process.ask(Kind.CLOSE, self._number, {}, timeout_s=_CLOSE_S)
+                self._process.ask(Kind.CLOSE, self._number, {})
 
     def _ask(self, kind: Kind, words: dict[str, Any]) -> dict[str, Any]:
         answer = self._process.ask(kind, self._number, words)
@@ -270,233 +256,3 @@ class RemoteEncoder:
         self._n_failed = n_failed
         if failed is not None:
             raise meant(failed)
-
-
-class _Process:
-    """The process, its two pipes, and the memory shared with it."""
-
-    def __init__(self) -> None:
-        self.is_lost = False
-        self.ring = Ring(RING_BYTES)
-        self._n_films = 0
-        self._unpacker = Unpacker()
-        self._answers_waiting: list[dict[str, Any]] = []
-        self._is_ready = False
-        # Not waited for on the training thread: it hands over without waiting, or not at all.
-        self._sending = threading.Lock()
-        self._asking = threading.RLock()
-        self._errors: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
-        fds: list[int] = []
-        try:
-            fds += os.pipe()
-            fds += os.pipe()
-            self._popen = _popen(fds[0], fds[3], self.ring.fd, self._errors)
-        except BaseException:
-            for fd in fds:
-                os.close(fd)
-            self.ring.close()
-            self._errors.close()
-            raise
-        os.close(fds[0])
-        os.close(fds[3])
-        self._commands, self._answers = fds[1], fds[2]
-        os.set_blocking(self._commands, False)
-        _processes.add(self)
-
-    def is_ready(self) -> bool:
-        """Say whether it takes films by now; waits for nothing."""
-        with self._asking:
-            if (
-                not self._is_ready
-                and not self.is_lost
-                and _waited(self._answers, select.POLLIN, 0.0)
-            ):
-                with contextlib.suppress(DarkroomLost):
-                    self._answer(_SEND_S)
-                    self._is_ready = True
-            return self._is_ready and not self.is_lost
-
-    def new_number(self) -> int:
-        """Return the number of a new film."""
-        self._n_films += 1
-        return self._n_films
-
-    def put(
-        self,
-        film: int,
-        picture: Picture,
-        index: int,
-        words: dict[str, Any],
-        *,
-        wait: bool = False,
-    ) -> bool:
-        """Put a picture into the ring and say so; `False` when there is no room for either.
-
-        Raises:
-            DarkroomLost: The process is gone.
-        """
-        if not self._sending.acquire(blocking=wait):
-            return False
-        try:
-            if self.is_lost:
-                raise self._lost("it ended")
-            slot = self.ring.put(picture)
-            if slot is None:
-                return False
-            words |= {
-                "at": slot.at, "end": slot.end, "i": index,
-                "shape": picture.shape, "strides": slot.strides,
-            }  # fmt: skip
-            message = packed(Kind.FRAME, film, words)
-            if wait:
-                self._write(message)
-                return True
-            if len(message) <= select.PIPE_BUF and self._write_at_once(message):
-                return True
-            self.ring.take_back()
-            return False
-        finally:
-            self._sending.release()
-
-    def send(self, kind: Kind, film: int, words: dict[str, Any]) -> None:
-        """Say something that wants no answer.
-
-        Raises:
-            DarkroomLost: The process is gone, or takes nothing.
-        """
-        with self._sending:
-            if self.is_lost:
-                raise self._lost("it ended")
-            self._write(packed(kind, film, words))
-
-    def ask(
-        self, kind: Kind, film: int, words: dict[str, Any], *, timeout_s: float = _ANSWER_S
-    ) -> dict[str, Any]:
-        """Say something, and return the answer.
-
-        Raises:
-            DarkroomLost: The process is gone, or does not answer.
-        """
-        with self._asking:
-            self.send(kind, film, words)
-            return self._answer(timeout_s)
-
-    def sync(self) -> dict[str, Any]:
-        """Wait until everything before is done; return what went wrong, by number of the film.
-
-        Raises:
-            DarkroomLost: The process is gone, or does not answer.
-        """
-        failed: dict[str, Any] = self.ask(Kind.SYNC, 0, {})["failed"]
-        return failed
-
-    def end(self, timeout_s: float) -> None:
-        """Have it finish what it has, and end. May be called twice."""
-        with self._asking, self._sending:
-            self.is_lost = True
-            for fd in (self._commands, self._answers):
-                if fd >= 0:
-                    os.close(fd)
-            self._commands = self._answers = -1
-            if not self._n_films:
-                self._popen.kill()
-            try:
-                self._popen.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self._popen.kill()
-                self._popen.wait()
-            self.ring.close()
-            self._errors.close()
-
-    def forget(self) -> None:
-        """In a forked child: hold nothing open that is the parent's, and free nothing of it."""
-        self.is_lost = True
-        for fd in (self._commands, self._answers):
-            with contextlib.suppress(OSError):
-                if fd >= 0:
-                    os.close(fd)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
-
-    def _write_at_once(self, data: bytes) -> bool:
-        """Write all of it or nothing (POSIX: up to PIPE_BUF bytes are one piece)."""
-        try:
-            os.write(self._commands, data)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise self._lost(str(error)) from error
-        return True
-
-    def _write(self, data: bytes) -> None:
-        deadline = time.monotonic() + _SEND_S
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._commands, view) :]
-            except BlockingIOError:
-                if not _waited(self._commands, select.POLLOUT, deadline):
-                    raise self._lost(f"it took nothing for {_SEND_S:g} s") from None
-            except OSError as error:
-                raise self._lost(str(error)) from error
-
-    def _answer(self, timeout_s: float) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout_s
-        while not self._answers_waiting:
-            if self.is_lost:
-                raise self._lost("it ended")
-            if not _waited(self._answers, select.POLLIN, deadline):
-                raise self._lost(f"it did not answer within {timeout_s:g} s")
-            piece = os.read(self._answers, 65536)
-            if not piece:
-                raise self._lost("it ended")
-            self._answers_waiting += [m.words for m in self._unpacker.feed(piece)]
-        return self._answers_waiting.pop(0)
-
-    def _lost(self, why: str) -> DarkroomLost:
-        """Note that the process is of no use any more, and see that it ends."""
-        if not self.is_lost:
-            self.is_lost = True
-            with contextlib.suppress(OSError):
-                self._popen.kill()
-            logger.warning("the process that encodes is lost (%s)%s", why, self._last_words())
-        return DarkroomLost(
-            errno.EIO, f"the process that encodes is lost ({why}); what it wrote by then is kept"
-        )
-
-    def _last_words(self) -> str:
-        with contextlib.suppress(OSError, ValueError):
-            self._errors.seek(0)
-            lines = self._errors.read(4096).decode("utf-8", "replace").strip().splitlines()
-            return f": {lines[-1][:300]}" if lines else ""
-        return ""
-
-
-def _popen(commands: int, answers: int, ring: int, errors: BinaryIO) -> subprocess.Popen[bytes]:
-    numbers = (commands, answers, ring, os.getpid())
-    return subprocess.Popen(
-        [sys.executable, "-c", _START, json.dumps(sys.path), *map(str, numbers)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        pass_fds=(commands, answers, ring),
-        # Ctrl-C in the terminal is for the training.
-        start_new_session=True,
-    )
-
-
-def _waited(fd: int, events: int, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, events)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-
-
-_processes: weakref.WeakSet[_Process] = weakref.WeakSet()
-
-
-def _forget_inherited() -> None:
-    for process in list(_processes):
-        process.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)

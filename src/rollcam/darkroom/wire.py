@@ -6,12 +6,16 @@ nobody else's, and nothing of this outlives them.
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from rollcam.errors import EncoderFailed
 
 _HEAD = struct.Struct("<BII")
 
@@ -73,3 +77,20 @@ class Unpacker:
             words = pickle.loads(bytes(self._data[_HEAD.size : n_all]))
             del self._data[:n_all]
             yield Message(Kind(kind), film, words)
+
+
+def told(error: Exception) -> dict[str, Any]:
+    """Return an error in words that `meant` understands."""
+    words = {"type": type(error).__name__, "text": str(error)}
+    if isinstance(error, OSError):
+        where = error.filename if isinstance(error.filename, str) else None
+        return {**words, "errno": error.errno or errno.EIO, "path": where}
+    return words
+
+
+def meant(words: dict[str, Any]) -> Exception:
+    """Return the error that `told` spoke of: a disk's as a disk's, all others as the encoder's."""
+    if "errno" in words:
+        return OSError(words["errno"], os.strerror(words["errno"]), words["path"])
+    kind = "" if words["type"] == "EncoderFailed" else f"{words['type']}: "
+    return EncoderFailed(f"{kind}{words['text']}")

@@ -28,6 +28,8 @@ LOCK_TIMEOUT_S = 60.0
 MAX_LANES = 16
 """Films that may ride in one open row; the first under `key`, the others under `key-2`, `key-3`."""
 _POLL_S = 0.05
+_ASK_S = 5.0
+"""How often the step is asked for all the same: some log may have got past the watch."""
 _LOOK_S = 0.25
 """How often it is looked whether a trainer has gone silent; its logs are noticed at once."""
 _MAX_CONTEXT = 50
@@ -70,6 +72,7 @@ class RowGuard:
         self._lock = threading.Lock()
         self._row_step = -1
         self._n_seen = -1
+        self._asked_at = 0.0
         self._riding: set[str] = set()
         self._defined: set[str] = set()
         self._trainer = TrainerLog()
@@ -156,10 +159,11 @@ class RowGuard:
         """Notice a commit of the trainer's; commit for one that has gone silent."""
         # Only a log can have committed the row.
         n_said = self._trainer.n_said
-        if self._riding and (n_said != self._n_seen or not self._trainer.is_watched):
-            self._n_seen = n_said
+        is_new = n_said != self._n_seen or time.monotonic() - self._asked_at > _ASK_S
+        if self._riding and (is_new or not self._trainer.is_watched):
             if self.run.step > self._row_step:
                 self._riding.clear()
+            self._n_seen, self._asked_at = n_said, time.monotonic()
         if self._riding and self._may_commit():
             self._log({}, commit=True)
             self._riding.clear()
