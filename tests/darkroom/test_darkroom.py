@@ -150,6 +150,24 @@ def test_wrappers_take_it_too(tmp_path: Path) -> None:
         assert frames_of(episode) == list(range(N + 1))
 
 
+def test_vector_wrappers_take_it_too(tmp_path: Path) -> None:
+    from gymnasium.vector import SyncVectorEnv
+
+    from rollcam.integrations.vector import RecordVideo
+
+    envs = SyncVectorEnv([lambda: CountingEnv(length=N, fps=25)] * 2)
+    filmed = RecordVideo(
+        envs, tmp_path, episode_trigger=rollcam.every(1), layout="separate", encode_in="process"
+    )
+    wait_until(lambda: is_ready(filmed._recorder), "the processes are ready")
+    filmed.reset()
+    for _ in range(N):
+        filmed.step(filmed.action_space.sample())
+    filmed.close()
+    made = list_episodes(tmp_path).episodes
+    assert [frames_of(episode) for episode in made] == [list(range(N + 1))] * 2
+
+
 def test_many_cameras_have_a_process_for_each_thread(tmp_path: Path) -> None:
     recorder = recorder_at(tmp_path, threads=2)
     cameras = [recorder.camera(vector_index=k) for k in range(4)]
