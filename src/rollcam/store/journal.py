@@ -73,7 +73,8 @@ class Journal:
     def share(self) -> Path:
         """Return the path for another process to append to; `write` goes on working.
 
-        Rows may come out of order then: theirs wait for the frames that they belong to.
+        From here on rows and contexts are the other's to write, so that they stay in order. Lines of either
+        begin on a new one, since only who tore a line knows that it is torn.
         """
         self._is_shared = True
         return self.path
@@ -168,8 +169,6 @@ def read_journal(path: Path) -> Journalled:
                 told.rows.append(value)
             elif kind in ("medium", "context", "end", "commit"):
                 setattr(told, kind, value)
-    # Two processes write into one, where films are encoded in their own.
-    told.rows.sort(key=_number)
     return told
 
 
@@ -183,11 +182,6 @@ def read_head(path: Path) -> dict[str, Any]:
         head = (_parsed(line) or {}).get("head")
         return head if isinstance(head, dict) else {}
     return {}
-
-
-def _number(row: dict[str, Any]) -> float:
-    number = row.get("i")
-    return number if isinstance(number, int | float) and number == number else 0
 
 
 def _check_version(path: Path, version: Any) -> None:
