@@ -40,7 +40,7 @@ def check_encode_in(value: Any) -> None:
     check_choice("encode_in", value, ("thread", "process"))
     if value == "process" and os.name == "nt":
         raise SettingError(
-            "encode_in='process' needs pipes and shared memory as Linux and macOS have them; on "
+            "encode_in='process' needs descriptors and shared memory as Linux and macOS have them; on "
             "Windows use encode_in='thread'"
         )
 

@@ -333,6 +333,32 @@ def test_frames_that_were_handed_over_survive_the_trainer(tmp_path: Path) -> Non
     check_nothing_left(tmp_path)
 
 
+def test_a_trainer_that_minds_broken_pipes_outlives_the_process(tmp_path: Path) -> None:
+    """With SIGPIPE as the shell has it, a word to a reader that is gone would end the training."""
+    code = f"""
+        recorder = rollcam.Recorder(folder, fps=25, encode_in="process")
+        (lane,) = recorder._engine._lanes
+        wait_until(lambda: lane.darkroom.is_ready, "the process is ready")
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        import psutil
+        (process,) = psutil.Process().children()
+        recorder.begin()
+        recorder.frame(barcode.draw(0, 64, 48))
+        recorder.flush()
+        process.kill()
+        process.wait(20)
+        for k in range(1, {N}):
+            recorder.frame(barcode.draw(k, 64, 48))
+        struck = recorder.end().result(timeout=60)
+        recorder.begin()
+        recorder.frame(barcode.draw(0, 64, 48))
+        after = recorder.end().result(timeout=60)
+        recorder.close()
+        print(struck.status, after.status)
+    """
+    assert run(code, tmp_path).stdout.split() == ["failed", "complete"]
+
+
 def test_it_ends_with_its_trainer_though_a_forked_child_lives_on(tmp_path: Path) -> None:
     code = """
         recorder = rollcam.Recorder(folder, fps=25, encode_in="process")

@@ -1,6 +1,6 @@
 """The darkroom's own process: takes pictures from the ring, encodes them, answers.
 
-It ends when the recorder's end of the pipe is closed, or its process is gone, but not before
+It ends when the recorder's end is closed, or its process is gone, but not before
 everything is encoded that was handed over by then: a kill of the training costs no frame that was.
 """
 
@@ -26,7 +26,7 @@ from rollcam.encode.video import VideoEncoder, write_all
 
 _LOOK_MS = 1000
 """How often it looks whether the recorder's process still lives, in milliseconds: a process that was
-forked from it may hold the pipe open."""
+forked from it may hold it open."""
 
 _PIECE = 65536
 

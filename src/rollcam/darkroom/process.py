@@ -1,4 +1,4 @@
-"""The process that encodes, as the recorder sees it: its pipes, its answers, the memory shared with it."""
+"""The process that encodes, as the recorder sees it, and what is said between the two."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ _ANSWER_S = 600.0
 """How long an answer may take: a disk that stands still for minutes is waited for, as a thread would."""
 _SEND_S = 60.0
 _LOCK_S = 30.0
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 _END_S, _KILLED_S = 10.0, 2.0
 
 _START = (
@@ -43,7 +45,7 @@ class DarkroomLost(OSError):  # noqa: N818 - it says what became of it
 
 
 class Process:
-    """The process, its two pipes, and the memory shared with it."""
+    """The process, the two ways between it and us, and the memory shared with it."""
 
     def __init__(self) -> None:
         self.is_lost = False
@@ -57,24 +59,29 @@ class Process:
         # Not waited for on the training thread: it hands over without waiting, or not at all.
         self._sending = threading.Lock()
         self._asking = threading.RLock()
+        self._unsent = b""
         fds: list[int] = []
         self._errors: BinaryIO | None = None
         try:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
             fds += os.pipe()
-            fds += os.pipe()
-            self._popen = _popen(fds[0], fds[3], self.ring.fd, self._errors)
+            # A socket, as who writes to a dead one gets an error, and never SIGPIPE.
+            self._commands, theirs = socket.socketpair()
+            fds.append(theirs.detach())
+            self._popen = _popen(fds[2], fds[1], self.ring.fd, self._errors)
         except BaseException:
             for fd in fds:
                 os.close(fd)
+            if len(fds) > 2:
+                self._commands.close()
             self.ring.close()
             if self._errors is not None:
                 self._errors.close()
             raise
-        os.close(fds[0])
-        os.close(fds[3])
-        self._commands, self._answers = fds[1], fds[2]
-        os.set_blocking(self._commands, False)
+        os.close(fds[1])
+        os.close(fds[2])
+        self._answers = fds[0]
+        self._commands.setblocking(False)
         _processes.add(self)
 
     def is_ready(self) -> bool:
@@ -146,7 +153,7 @@ class Process:
         if is_waiting:
             self._write(message)
             return True
-        return len(message) <= select.PIPE_BUF and self._write_at_once(message)
+        return self._write_at_once(message)
 
     def send(self, kind: Kind, film: int, words: dict[str, Any]) -> None:
         """Say something that wants no answer.
@@ -190,10 +197,10 @@ class Process:
             return
         try:
             self.is_lost = True
-            for fd in (self._commands, self._answers):
-                if fd >= 0:
-                    os.close(fd)
-            self._commands = self._answers = -1
+            self._commands.close()
+            if self._answers >= 0:
+                os.close(self._answers)
+                self._answers = -1
             if not self._n_films:
                 self._popen.kill()
             self._reap()
@@ -215,33 +222,36 @@ class Process:
     def forget(self) -> None:
         """In a forked child: hold nothing open that is the parent's, and free nothing of it."""
         self.is_lost = True
-        for fd in (self._commands, self._answers):
-            with contextlib.suppress(OSError):
-                if fd >= 0:
-                    os.close(fd)
+        self._commands.close()
+        with contextlib.suppress(OSError):
+            os.close(self._answers)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def _write_at_once(self, data: bytes) -> bool:
-        """Write all of it or nothing (POSIX: up to PIPE_BUF bytes are one piece)."""
-        try:
-            os.write(self._commands, data)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise self._lost(str(error)) from error
-        return True
+        """Write a message if that takes no waiting. What is cut off of one is written before the next."""
+        if self._unsent:
+            self._unsent = self._unsent[self._send(self._unsent) :]
+        n_sent = 0 if self._unsent else self._send(data)
+        self._unsent = self._unsent or (data[n_sent:] if n_sent else b"")
+        return n_sent > 0
 
     def _write(self, data: bytes) -> None:
         deadline = time.monotonic() + _SEND_S
-        view = memoryview(data)
+        view = memoryview(self._unsent + data)
+        self._unsent = b""
         while view:
-            try:
-                view = view[os.write(self._commands, view) :]
-            except BlockingIOError:
-                if not _waited(self._commands, select.POLLOUT, deadline):
-                    raise self._lost(f"it took nothing for {_SEND_S:g} s") from None
-            except OSError as error:
-                raise self._lost(str(error)) from error
+            n_sent = self._send(view)
+            view = view[n_sent:]
+            if not n_sent and not _waited(self._commands.fileno(), select.POLLOUT, deadline):
+                raise self._lost(f"it took nothing for {_SEND_S:g} s")
+
+    def _send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._commands.send(data, _NO_SIGNAL)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._lost(str(error)) from error
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s

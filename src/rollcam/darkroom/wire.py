@@ -1,7 +1,7 @@
-"""What a recorder and its darkroom say to each other, through two pipes.
+"""What a recorder and its darkroom say to each other, both ways.
 
-A message is a head and a pickled mapping: both ends are the same Rollcam in the same Python, the pipes are
-nobody else's, and nothing of this outlives them.
+A message is a head and a pickled mapping: both ends are the same Rollcam in the same Python, what it goes through
+is nobody else's, and nothing of this outlives them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Message:
 
 
 def packed(kind: Kind, film: int, words: dict[str, Any]) -> bytes:
-    """Return a message as it goes through a pipe.
+    """Return a message as it goes to the other.
 
     Raises:
         Exception: Whatever a value raises that cannot be pickled.
