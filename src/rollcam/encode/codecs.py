@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rollcam.encode.aside import Aside, TimedOut
 from rollcam.errors import CodecUnavailable, SettingError, require
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ _CRF: Mapping[str, Mapping[str, int]] = {
     "libaom-av1": {"small": 42, "standard": 32, "high": 20},
 }
 _MAX_CRF = 63
+
+STOPPED_S = 5
+"""An encoder silent that long over one frame has stopped; if it has not, only its work is doubled."""
+_MAX_TRIES = 3
 
 # Nothing here may hold a frame back: at `kill -9` what the encoder holds is lost, and the last
 # frames are those that matter. No B-frames: with fragments they shift the timeline (playback.md 2).
@@ -195,8 +200,32 @@ def _threads() -> list[int]:
         return [0]
 
 
-@functools.lru_cache(maxsize=64)
+def can_stop(encoder: str) -> bool:
+    """Whether this encoder can stop for good in the middle of a film (docs/decisions/0005).
+
+    Args:
+        encoder: FFmpeg's name.
+    """
+    return encoder == "libsvtav1"
+
+
 def _why_closed(encoder: str, quality: Quality) -> str | None:
+    """Return why the encoder does not encode here, if it does not."""
+    if not can_stop(encoder):
+        return _tried(encoder, quality)
+    for k in range(_MAX_TRIES):
+        aside = Aside("rollcam-encoder")
+        try:
+            return aside.call(lambda: _tried(encoder, quality), STOPPED_S << k)
+        except TimedOut:
+            continue
+        finally:
+            aside.end()
+    return f"it stopped {_MAX_TRIES} times"
+
+
+@functools.lru_cache(maxsize=64)
+def _tried(encoder: str, quality: Quality) -> str | None:
     """Open the encoder and encode one small frame; return what went wrong, if anything."""
     av = _av()
     try:

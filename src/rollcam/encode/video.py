@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from rollcam.encode.codecs import Codec, same_priority, set_up
+from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts, finish_film
 from rollcam.encode.fragments import fragment, sample_of
+from rollcam.encode.packets import Packets, open_packets
 from rollcam.encode.timeline import Timeline
 from rollcam.episode import Picture
 from rollcam.errors import EncoderFailed, require
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 PIX_FMT = "yuv420p"
-_KEYFRAME_EVERY_S = 4
-_MAX_GOP = 250
 
 
 class Encoder(Protocol):
@@ -74,10 +71,10 @@ class VideoEncoder:
         self._last_time = -1
         self._held: int | None = None
         self._pending: list[bytes] = []
-        self._stream = _open_stream(self.width, self.height, timeline, codec)
+        self._packets: Packets = open_packets(self.width, self.height, timeline, codec)
         self._canvas = _Canvas(self.width, self.height, (height, width))
         self._file: BinaryIO | None = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
-        self._pending.append(self._stream.head)
+        self._pending.append(self._packets.head)
 
     def add(self, picture: Picture, index: int) -> None:
         """Encode frame `index`.
@@ -123,7 +120,7 @@ class VideoEncoder:
             time, duration = self._timeline.repeat_slot(n_frames)
             if time > self._last_time:
                 self._encode(time, duration)
-        for packet in self._stream.encode(None):
+        for packet in self._packets.encode(None):
             self._queue(packet, 1)
         self.flush()
         self.close()
@@ -148,11 +145,11 @@ class VideoEncoder:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._stream.close()
+        self._packets.close()
 
     def _encode(self, time: int, duration: int) -> None:
         self._last_time = time
-        for packet in self._stream.encode(self._canvas.frame_at(time, self._stream.time_base)):
+        for packet in self._packets.encode(self._canvas.frame_at(time, self._packets.time_base)):
             self._queue(packet, duration)
 
     def _queue(self, packet: Any, duration: int) -> None:
@@ -167,66 +164,6 @@ class VideoEncoder:
                 is_keyframe=packet.is_keyframe,
             )
         )
-
-
-class _Stream:
-    """An open encoder, and the head of the MP4 that its packets belong into."""
-
-    def __init__(self, container: Any, stream: Any, head: bytes, time_base: Any) -> None:
-        self.head = head
-        self.time_base = time_base
-        # It writes to memory only; its encoder is what is used.
-        self._container = container
-        self._stream = stream
-
-    def encode(self, frame: VideoFrame | None) -> list[Any]:
-        av = require("av")
-        try:
-            return list(self._stream.encode(frame))
-        except (av.FFmpegError, ValueError) as error:
-            raise EncoderFailed(f"the encoder refused a frame: {error}") from error
-
-    def close(self) -> None:
-        """Free the encoder here and now, in this thread. May be called twice.
-
-        A container and its streams hold each other until one of them is closed: an encoder would keep
-        its threads (SVT-AV1 has sixteen) and its memory until a garbage collector comes by, which may
-        be on the training thread.
-        """
-        container, self._container, self._stream = self._container, None, None
-        if container is not None:
-            # What it has to say at its end goes nowhere.
-            with contextlib.suppress(require("av").FFmpegError, ValueError):
-                container.close()
-
-
-def _open_stream(width: int, height: int, timeline: Timeline, codec: Codec) -> _Stream:
-    av = require("av")
-    from fractions import Fraction
-
-    memory = io.BytesIO()
-    time_base = Fraction(1, timeline.timescale)
-    try:
-        container = av.open(
-            memory, "w", format="mp4",
-            container_options={
-                "movflags": "empty_moov+default_base_moof+frag_custom",
-                "video_track_timescale": str(timeline.timescale),
-            },
-        )  # fmt: skip
-        stream = container.add_stream(codec.encoder, rate=timeline.output_rate)
-        context = stream.codec_context
-        set_up(context, width, height, timeline.output_rate, options=codec.options)
-        context.time_base = time_base
-        context.gop_size = min(_MAX_GOP, max(12, round(_KEYFRAME_EVERY_S * timeline.output_rate)))
-        with same_priority(codec.encoder):
-            container.start_encoding()
-    except (av.FFmpegError, ValueError) as error:
-        raise EncoderFailed(
-            f"{codec.encoder} does not open for {width}x{height} at "
-            f"{float(timeline.output_rate):g} fps: {error}"
-        ) from error
-    return _Stream(container, stream, memory.getvalue(), time_base)
 
 
 class _Canvas:
