@@ -68,7 +68,8 @@ NOTES = [
 def _run(sink: str, n: int) -> dict[str, Any]:
     from rollcam._outgoing import Outgoing
     from rollcam.publish.drain import drain
-    from rollcam.publish.ledger import FILE_NAME, Ledger, State
+    from rollcam.publish.entry import State
+    from rollcam.publish.ledger import FILE_NAME, Ledger
     from rollcam.publish.line import Line
     from rollcam.publish.source import queue
     from rollcam.store.files import list_episodes

@@ -159,7 +159,8 @@ def _train(way: str, every: int, n_steps: int, folder: Path, clock: Clock) -> di
 
 
 def _delivered(folder: Path) -> dict[str, float]:
-    from rollcam.publish.ledger import FILE_NAME, OWED, Ledger, State
+    from rollcam.publish.entry import OWED, State
+    from rollcam.publish.ledger import FILE_NAME, Ledger
     from rollcam.store.files import list_episodes
 
     episodes = list_episodes(folder).episodes

@@ -11,7 +11,8 @@ import pytest
 
 import rollcam
 from rollcam.cli.opening import in_use
-from rollcam.publish.ledger import FILE_NAME, Entry, Ledger, State
+from rollcam.publish.entry import Entry, State
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from tests.films import episodes
 
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)

@@ -19,7 +19,7 @@ from rollcam.store.layout import Folder
 from rollcam.store.names import HIDDEN
 
 if TYPE_CHECKING:
-    from rollcam._outgoing import Publication
+    from rollcam._publication import Publication
     from rollcam.publish.sink import Sink
 
 logger = logging.getLogger("rollcam")
@@ -119,7 +119,7 @@ class Opening:
 def _opened(folder: Folder | None, sinks: Sequence[str | Sink], run_id: str) -> Publication | None:
     if folder is None or (not sinks and not isinstance(sinks, str)):
         return None
-    from rollcam._outgoing import open_publisher
+    from rollcam._publication import open_publisher
 
     try:
         return open_publisher(folder.root, sinks, run_id=run_id)

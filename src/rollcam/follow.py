@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollcam._outgoing import Publication, open_publisher
+from rollcam._publication import Publication, open_publisher
 from rollcam._retention import Retention
 from rollcam._worker import Worker
 from rollcam.capture.keep import KeepPolicy

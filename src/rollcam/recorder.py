@@ -44,7 +44,7 @@ from rollcam.errors import RecordingFailedWarning, SettingError
 from rollcam.store.layout import Folder, NameTemplate
 
 if TYPE_CHECKING:
-    from rollcam._outgoing import Publication
+    from rollcam._publication import Publication
     from rollcam.publish.sink import Sink
 
 logger = logging.getLogger("rollcam")

@@ -171,7 +171,7 @@ def test_status_in_words_and_json(folder: Path, tmp_path: Path) -> None:
 def test_status_shows_what_went_wrong_without_its_control_characters(folder: Path) -> None:
     from dataclasses import replace
 
-    from rollcam.publish.ledger import Entry, State
+    from rollcam.publish.entry import Entry, State
 
     ledger = Ledger(folder / ".rollcam" / "ledger.sqlite")
     entry = Entry("x\x1b[2J", "[red]t", "01A", "n\x1b[2J", State.FAILED, reason="why\x07")

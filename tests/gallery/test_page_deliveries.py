@@ -14,7 +14,8 @@ from playwright.sync_api import Page
 
 import rollcam
 from rollcam.errors import SinkError, SinkRefused
-from rollcam.publish.ledger import FILE_NAME, Ledger, State
+from rollcam.publish.entry import State
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from rollcam.publish.sink import Delivery
 from tests import barcode
 from tests.browser import Browser

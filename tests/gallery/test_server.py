@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from rollcam.errors import SettingError, StoreError
-from rollcam.publish.ledger import FILE_NAME, Entry, Ledger, State
+from rollcam.publish.entry import Entry, State
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from tests.envs import AnsiEnv, CountingEnv
 from tests.films import film
 from tests.gallery.serving import Served, poll, put

@@ -105,16 +105,16 @@ def _fork(job: Job, output: Path) -> int:
 
 
 def _publish_and_die(job: Job) -> int:
-    from rollcam import _outgoing
+    from rollcam import _publication
     from rollcam.store.files import list_episodes
 
     folder = Path(job.folder)
     sink = eval(job.sink, _sinks(job.sink))
-    Path(f"{folder}-command").write_text(_outgoing.command_of(folder, sink))
+    Path(f"{folder}-command").write_text(_publication.command_of(folder, sink))
     episodes = list_episodes(folder).episodes
     _die_at(*DEATHS[job.death], wait_for=Path(f"{folder}-seen"))
-    _outgoing.resolve = lambda spec: sink  # type: ignore[assignment,return-value]
-    publication = _outgoing.open_publisher(folder, ["a name, so that it is closed"])
+    _publication.resolve = lambda spec: sink  # type: ignore[assignment,return-value]
+    publication = _publication.open_publisher(folder, ["a name, so that it is closed"])
     for episode in episodes:
         publication.announce(episode)
     publication.close(60)

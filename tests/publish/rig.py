@@ -18,7 +18,8 @@ from ulid import ULID
 import rollcam
 from rollcam._outgoing import Outgoing
 from rollcam.episode import Episode
-from rollcam.publish.ledger import Ledger, State
+from rollcam.publish.entry import State
+from rollcam.publish.ledger import Ledger
 from rollcam.publish.line import Line
 from rollcam.publish.source import queue
 from rollcam.store import sidecar

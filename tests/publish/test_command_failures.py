@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rollcam.publish.ledger import FILE_NAME, Ledger, State
+from rollcam.publish.entry import State
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from tests.publish.places import PLACES, as_found, films_at_steps
 from tests.publish.rig import python_path
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rollcam.publish.ledger import FILE_NAME, Ledger, State
+from rollcam.publish.entry import State
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from rollcam.store.files import list_episodes
 from tests.publish.mortal import Job, run_all
 from tests.publish.places import PLACES, STEP, as_found
@@ -25,7 +26,7 @@ import json, sys, time, warnings
 from pathlib import Path
 import numpy as np
 import rollcam
-from rollcam._outgoing import command_of
+from rollcam._publication import command_of
 from rollcam.sinks.mlflow import MlflowSink
 from rollcam.sinks.trackio import TrackioSink
 from rollcam.sinks.wandb import WandbSink

@@ -11,7 +11,7 @@ import pytest
 import rollcam
 from rollcam.encode.probe import probe
 from rollcam.errors import SettingError
-from rollcam.publish.ledger import State
+from rollcam.publish.entry import State
 from rollcam.sinks.folder import FolderSink
 from rollcam.store.files import list_episodes
 from tests.publish.rig import Rig, add_film, add_films, rig

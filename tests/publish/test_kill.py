@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from rollcam.publish.ledger import State
+from rollcam.publish.entry import State
 from tests.example_sink.example_sink import ShelfSink
 from tests.publish.rig import Time, add_films, python_path, rig
 
 PRELUDE = """
 import os, signal, sys, time
 from pathlib import Path
-from rollcam._outgoing import open_publisher
+from rollcam._publication import open_publisher
 from rollcam.publish.ledger import Ledger
 from rollcam.store.files import list_episodes
 from example_sink import ShelfSink

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rollcam.publish.ledger import FILE_NAME, Ledger, State
+from rollcam.publish.entry import State
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from tests.films import wait_until
 from tests.publish.mortal import DEATHS, Job, run_all
 from tests.publish.places import PLACES, Place, as_found, films_at_steps

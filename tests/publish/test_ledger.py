@@ -8,11 +8,13 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rollcam.errors import StoreError
-from rollcam.publish.ledger import Entry, Ledger, State
+from rollcam.publish.entry import Entry, State
+from rollcam.publish.ledger import Ledger
 from tests.example_sink.example_sink import ShelfSink
 from tests.publish.rig import Rig, add_film, add_films, python_path, rig
 
@@ -68,6 +70,51 @@ def test_change_leaves_alone_what_has_moved_on(ledger: Ledger) -> None:
     assert (found.state, found.name) == (State.SENDING, "a")
 
 
+def test_calls_that_follow_each_other_open_the_file_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def counted(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    ledger.put([Entry(*KEY, "01A", "a")])
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    with ledger.together():
+        assert ledger.owes("01A") == (KEY,)
+        with ledger.together():  # of a caller's caller
+            ledger.put([Entry(*KEY, "01B", "b")])
+        assert set(ledger.find(KEY, ["01A", "01B"])) == {"01A", "01B"}
+        assert len(opened) == 1
+    with pytest.raises(sqlite3.ProgrammingError):
+        opened[0].execute("select 1")
+    assert ledger.owes("01B") == (KEY,)
+    assert len(opened) == 2
+
+
+def test_what_broke_while_it_was_open_is_opened_anew(ledger: Ledger) -> None:
+    ledger.put([Entry(*KEY, "01A", "a")])
+
+    def fail() -> None:
+        with ledger.together():
+            assert ledger.owes("01A") == (KEY,)
+            raise KeyError("the caller's own")
+
+    with pytest.raises(KeyError, match="the caller's own"):
+        fail()
+    for path in ledger.path.parent.iterdir():
+        path.unlink()
+    assert ledger.owes("01A") == ()
+    with ledger.together():
+        ledger.put([Entry(*KEY, "01B", "b")])
+        ledger.path.write_bytes(b"junk" * 1000)
+        ledger.put([Entry(*KEY, "01C", "c")])
+        assert ledger.owes("01C") == (KEY,)
+    assert list(ledger.path.parent.glob("ledger.sqlite.broken-*"))
+
+
 @pytest.mark.parametrize("junk", [b"junk" * 5000, b"SQLite format 3\0" + b"\xff" * 9000, "torn"])
 def test_a_broken_ledger_is_set_aside(ledger: Ledger, junk: bytes | str) -> None:
     ledger.put([Entry(*KEY, f"{k:05}", "a") for k in range(2000)])
@@ -117,7 +164,8 @@ def test_many_processes_write_at_once(ledger: Ledger) -> None:
         """
         import sys
         from pathlib import Path
-        from rollcam.publish.ledger import Entry, Ledger
+        from rollcam.publish.entry import Entry
+        from rollcam.publish.ledger import Ledger
         ledger = Ledger(Path(sys.argv[1]))
         for k in range(40):
             ledger.change([(None, Entry("shelf", "here", f"{sys.argv[2]}-{k}", "a"))])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollcam.errors import StoreError
-from rollcam.publish.ledger import State
+from rollcam.publish.entry import State
 from tests.example_sink.example_sink import ShelfSink
 from tests.publish.rig import Rig, add_film, add_films, rig
 

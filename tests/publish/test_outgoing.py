@@ -9,16 +9,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rollcam
-from rollcam._outgoing import Outgoing, open_publisher
+from rollcam._outgoing import Outgoing
+from rollcam._publication import open_publisher
 from rollcam.encode.probe import probe
 from rollcam.episode import Episode
-from rollcam.publish.ledger import Entry, State
+from rollcam.publish.entry import Entry, State
 from rollcam.publish.sink import Delivery
 from rollcam.store.files import list_episodes
 from tests import barcode
@@ -115,6 +117,44 @@ def test_a_film_is_read_once_and_again_when_its_content_changed(tmp_path: Path) 
     media.write_bytes(bytes(data))
     os.utime(media, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert source.prepare(entry).delivery.sha256 != first.sha256
+
+
+def test_a_film_just_made_is_not_read_and_is_once_it_changed(tmp_path: Path) -> None:
+    episode = add_film(tmp_path, "a")
+    media = episode.media_path
+    assert media is not None
+    wait_until(lambda: time.time_ns() - media.stat().st_ctime_ns > 10**8, "the file is old enough")
+    source = Outgoing(tmp_path)
+    source.trust(episode)
+    entry = Entry("shelf", "here", episode.episode_id, episode.name)
+    with opened(media) as times:
+        trusted = source.prepare(entry).delivery
+        assert not times
+    assert trusted == Outgoing(tmp_path).prepare(entry).delivery
+    data = bytearray(media.read_bytes())
+    data[-1] ^= 1
+    media.write_bytes(bytes(data))
+    assert source.prepare(entry).delivery.sha256 not in (None, trusted.sha256)
+
+
+@pytest.mark.parametrize("how", ["other bytes", "other encoder", "large", "no hash", "gone"])
+def test_what_may_not_be_what_its_sidecar_says_is_read(tmp_path: Path, how: str) -> None:
+    episode = add_film(tmp_path, "a")
+    media = episode.media_path
+    assert media is not None
+    if how == "other bytes":
+        media.write_bytes(media.read_bytes() + b"\0\0\0\x08free")
+    changed = {
+        "other encoder": {"encoder_version": {"encoder": "libsvtav1"}},
+        "large": {"width": 7680},
+        "no hash": {"sha256": None},
+        "gone": {"name": "b"},
+    }.get(how, {})
+    source = Outgoing(tmp_path)
+    source.trust(replace(episode, **changed))
+    with opened(media) as times:
+        source.prepare(Entry("shelf", "here", episode.episode_id, episode.name))
+        assert times
 
 
 def test_a_text_episode_goes_out_drawn_with_its_recording_beside_it(made: Rig) -> None:

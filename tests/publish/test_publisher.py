@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import rollcam
-from rollcam._outgoing import Publication, open_publisher
+from rollcam._publication import Publication, open_publisher
 from rollcam.errors import SettingError, StoreError
-from rollcam.publish.ledger import Ledger, State
+from rollcam.publish.entry import State
+from rollcam.publish.ledger import Ledger
 from tests.example_sink.example_sink import ShelfSink
 from tests.films import wait_until
 from tests.publish.rig import add_film, add_films, python_path

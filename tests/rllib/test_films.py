@@ -35,6 +35,7 @@ SETUPS: dict[str, dict[str, Any]] = {
         "evaluation": {**REMOTE_EVALUATION, "evaluation_parallel_to_training": True},
     },
     "not-wrapped": {"runners": 1, "envs": 2, "wrapped": False},
+    "darkroom": {"runners": 1, "envs": 2, "encode_in": "process"},
 }
 
 

@@ -122,6 +122,47 @@ def test_a_trainer_that_lets_wandb_count(tmp_path: Path) -> None:
     check_films(films)
 
 
+def test_the_step_is_asked_for_after_a_log_of_the_trainers_only(tmp_path: Path) -> None:
+    # To ask takes turns of three threads, the training's among them.
+    films = make_films(tmp_path, 1)
+    told = run_script(
+        """
+        run = wandb.init(project="p", id="r")
+        sink = WandbSink(run)
+        guard = wandb_row.guard_of(run)
+
+        class Asked:
+            n = 0
+
+            def __getattr__(self, name):
+                Asked.n += name == "step"
+                return getattr(run, name)
+
+        guard.run = Asked()
+        run.log({"loss": 0}, commit=False)
+        sink.publish(films[0])
+        before = Asked.n
+        for _ in range(200):
+            guard.settle()
+        silent = Asked.n - before
+        run.log({"loss": 1}, commit=False)
+        guard.settle()
+        spoken = Asked.n - before
+        riding = guard.has_riders
+        run.log({"loss": 2})
+        guard.settle()
+        told(silent=silent, spoken=spoken, riding=riding, after=guard.has_riders)
+        run.finish()
+        """,
+        tmp_path,
+    )
+    assert told["silent"] <= 1, "once in five seconds at most"
+    assert told["spoken"] == told["silent"] + 1
+    assert told["riding"]
+    assert not told["after"]
+    check_films(films)
+
+
 def test_a_trainer_that_falls_silent_gives_way_to_rows_of_our_own(tmp_path: Path) -> None:
     films = make_films(tmp_path, 4)
     run_script(
@@ -147,7 +188,7 @@ def test_the_last_films_do_not_wait_for_a_trainer_that_has_ended(tmp_path: Path)
     films = make_films(tmp_path, 5)
     answer = run_script(
         """
-        from rollcam._outgoing import open_publisher
+        from rollcam._publication import open_publisher
         run = wandb.init(project="p", id="r")
         sink = WandbSink(run)
         publication = open_publisher(sys.argv[1], [sink])

@@ -17,7 +17,8 @@ from rollcam.cli.browse import folder_argument, print_renderable, printable
 from rollcam.cli.opening import opened
 
 if TYPE_CHECKING:
-    from rollcam.publish.ledger import Entry, Ledger
+    from rollcam.publish.entry import Entry
+    from rollcam.publish.ledger import Ledger
     from rollcam.publish.line import Line
     from rollcam.publish.sink import Sink
 
@@ -168,7 +169,7 @@ def _check_options(place: str, given: dict[str, str]) -> None:
 def _deliver(folder: Path, sink: Sink, mb_per_minute: float | None) -> _Outcome:
     from rollcam._outgoing import Outgoing
     from rollcam.publish.drain import drain
-    from rollcam.publish.ledger import State
+    from rollcam.publish.entry import State
     from rollcam.publish.line import Line
     from rollcam.store.files import list_episodes
 
@@ -212,7 +213,7 @@ def _queue(ledger: Ledger, line: Line, episodes: list[Any]) -> tuple[int, int]:
     """Queue what is not there yet; return how many films there are, and how many are there."""
     import time
 
-    from rollcam.publish.ledger import State
+    from rollcam.publish.entry import State
     from rollcam.publish.source import queue
 
     n_films = queue(ledger, line.key, episodes, time.time(), must_ask=True, again=True)
@@ -239,7 +240,7 @@ def _is_meant(target: str, place: str, given: dict[str, str]) -> bool:
 
 def _print_plan(folder: Path, place: str, given: dict[str, str]) -> None:
     """Say what would be sent. No sink is made: to make one may open a run."""
-    from rollcam.publish.ledger import State
+    from rollcam.publish.entry import State
     from rollcam.publish.registry import check_name
     from rollcam.publish.source import is_finished
     from rollcam.store.files import list_episodes
@@ -330,7 +331,7 @@ def _table(folder: Path, counts: dict[Any, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from rollcam.publish.ledger import State
+    from rollcam.publish.entry import State
 
     table = Table(
         title=Text(printable(str(folder))), title_justify="left", box=SIMPLE_HEAD, show_edge=False

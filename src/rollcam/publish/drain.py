@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from rollcam.publish.clock import Clock, SystemClock
-from rollcam.publish.ledger import State
+from rollcam.publish.entry import State
 from rollcam.publish.line import Line
 from rollcam.publish.pace import POLL_S
 

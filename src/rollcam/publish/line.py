@@ -27,7 +27,8 @@ from rollcam.errors import (
     SinkRefused,
 )
 from rollcam.publish.clock import Clock, SystemClock
-from rollcam.publish.ledger import OWED, Entry, Key, Ledger, State
+from rollcam.publish.entry import OWED, Entry, Key, State
+from rollcam.publish.ledger import Ledger
 from rollcam.publish.pace import (
     BACKLOG_EVERY,
     CONFIRM_S,

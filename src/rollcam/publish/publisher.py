@@ -18,7 +18,8 @@ from rollcam._worker import Worker
 from rollcam.episode import Episode
 from rollcam.errors import StoreError
 from rollcam.publish.clock import Clock, SystemClock
-from rollcam.publish.ledger import FILE_NAME, Ledger, State
+from rollcam.publish.entry import State
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from rollcam.publish.line import Line, Problems
 from rollcam.publish.pace import POLL_S, UNSURE_FOR_GOOD
 from rollcam.publish.sink import Sink

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from rollcam.episode import Episode, EpisodeStatus
-from rollcam.publish.ledger import Entry, Key, Ledger, State
+from rollcam.publish.entry import Entry, Key, State
+from rollcam.publish.ledger import Ledger
 from rollcam.publish.sink import Delivery
 
 _BATCH = 200
