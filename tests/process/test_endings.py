@@ -72,6 +72,16 @@ def test_the_main_process(ending: str, tmp_path: Path) -> None:
     check(tmp_path, by)
 
 
+@pytest.mark.parametrize("ending", ["end of the script", "sys.exit in a thread", "SIGINT"])
+def test_frames_that_wait_for_an_av1_encoder(ending: str, tmp_path: Path) -> None:
+    """Its calls run in a thread of their own, which must outlive what is finished at exit."""
+    last_line, status, by = ENDINGS[ending]
+    code = FILM.replace("fps=25", "fps=25, codec='av1'").replace("    recorder.flush()", "")
+    done = run(f"{code}\nfilm()\n{last_line}", tmp_path, status=status)
+    assert "stopped" not in done.stderr
+    check(tmp_path, by)
+
+
 WORKER = """
 import multiprocessing
 

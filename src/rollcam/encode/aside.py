@@ -36,7 +36,8 @@ class Aside:
         self._thread = threading.Thread(target=_serve, args=(self._calls,), name=name, daemon=True)
         self._is_stopped = False
         self._thread.start()
-        weakref.finalize(self, self._calls.put, None)
+        # Not at exit, where films that are still open are finished.
+        weakref.finalize(self, self._calls.put, None).atexit = False
 
     @property
     def is_usable(self) -> bool:
