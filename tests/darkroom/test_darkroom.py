@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ import psutil
 import pytest
 
 import rollcam
-from rollcam.darkroom.process import RING_BYTES
+from rollcam.darkroom.process import RING_BYTES, Process
+from rollcam.darkroom.room import RemoteEncoder
+from rollcam.encode.codecs import choose_codec
+from rollcam.encode.timeline import Timeline
 from rollcam.episode import Episode, EpisodeStatus
 from rollcam.errors import DroppedFramesWarning, SettingError
 from rollcam.recovery import recover
@@ -461,6 +465,35 @@ def test_cameras_that_share_a_full_ring_lose_nothing(tmp_path: Path) -> None:
         assert (made.status, made.n_frames, made.n_dropped) == ("complete", n, 0)
         assert frames_of(made) == list(range(n))
     recorder.close()
+
+
+def test_what_waits_for_room_gets_it_before_others(tmp_path: Path) -> None:
+    process = Process()
+    try:
+        wait_until(process.is_ready, "the process is ready")
+        line = Timeline(Fraction(30), Fraction(30))
+        one, other = (
+            RemoteEncoder(process, tmp_path / name, 640, 480, line, choose_codec("h264"))
+            for name in ("one.mp4", "other.mp4")
+        )
+        (child,) = darkrooms()
+        child.suspend()
+        try:
+            n = 0
+            while one.hand_over(barcode.draw(n, 640, 480), n, None, []):
+                n += 1
+            picture = barcode.draw(n, 640, 480)
+            assert not process.put(one._number, picture, {"i": n}, is_waiting=True)
+        finally:
+            child.resume()
+        process.sync()
+        assert not other.hand_over(picture, 0, None, []), "it was made free for somebody"
+        one.add(picture, n)
+        assert other.hand_over(picture, 0, None, [])
+        assert (one.finish(n + 1), one.n_encoded) == (line.end(n + 1), n + 1)
+        other.close()
+    finally:
+        process.end()
 
 
 def test_closed_on_its_own_thread_it_finishes_what_is_open(tmp_path: Path) -> None:
