@@ -16,6 +16,7 @@ from rollcam.errors import StoreError
 from rollcam.publish.entry import Entry, State
 from rollcam.publish.ledger import Ledger
 from tests.example_sink.example_sink import ShelfSink
+from tests.films import wait_until
 from tests.publish.rig import Rig, add_film, add_films, python_path, rig
 
 KEY = ("shelf", "here")
@@ -92,6 +93,34 @@ def test_calls_that_follow_each_other_open_the_file_once(
         opened[0].execute("select 1")
     assert ledger.owes("01B") == (KEY,)
     assert len(opened) == 2
+
+
+def test_the_mark_changes_with_every_write_or_cannot_tell(ledger: Ledger) -> None:
+    assert ledger.mark() is None
+    marks = []
+    for k in range(3):
+        ledger.put([Entry(*KEY, "01A", "a", n_asked=k)])
+        assert ledger.mark() is None, "written just now: the next write may leave no trace"
+        wait_until(lambda: ledger.mark() is not None, "the clock of files has moved on")
+        marks.append(ledger.mark())
+        ledger.owes("01A")
+        assert ledger.mark() == marks[-1]
+    assert len(set(marks)) == 3
+    ledger.path.unlink()
+    assert ledger.mark() is None
+
+
+def test_when_the_next_is_due_for_sending_and_for_asking(ledger: Ledger) -> None:
+    assert ledger.next_due(KEY) == (None, None)
+    ledger.put([Entry(*KEY, "01A", "a", State.STORED, due_at=1.0)])
+    assert ledger.next_due(KEY) == (None, None)
+    ledger.put([Entry(*KEY, "01B", "b", State.QUEUED, due_at=7.0)])
+    ledger.put([Entry(*KEY, "01C", "c", State.QUEUED, due_at=5.0, must_ask=True)])
+    assert ledger.next_due(KEY) == (7.0, 5.0)
+    ledger.put([Entry(*KEY, "01D", "d", State.HANDED, due_at=3.0)])
+    ledger.put([Entry(*KEY, "01E", "e", State.QUEUED, due_at=4.0)])
+    assert ledger.next_due(KEY) == (4.0, 3.0)
+    assert ledger.next_due(("shelf", "there")) == (None, None)
 
 
 def test_what_broke_while_it_was_open_is_opened_anew(ledger: Ledger) -> None:

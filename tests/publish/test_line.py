@@ -307,6 +307,22 @@ def test_a_sink_that_raises_anything_is_asked_again(tmp_path: Path) -> None:
     assert made.order() == ["a"]
 
 
+def test_until_the_place_is_asked_again_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+    class Slow(ShelfSink):
+        n = 0
+
+        def stored(self, deliveries):
+            self.n += 1
+            return super().stored(deliveries) if self.n > 4 else []
+
+    made = rig(tmp_path / "films", Slow(tmp_path / "shelf"))
+    add_film(made.folder, "a")
+    made.queue()
+    made.steps()
+    assert made.states() == {"a": State.STORED}
+    assert len(made.time.waits) <= 5, made.time.waits
+
+
 @pytest.mark.parametrize("call", ["publish", "stored"])
 def test_ctrl_c_ends_it_and_loses_nothing(tmp_path: Path, call: str) -> None:
     class Slow(ShelfSink):

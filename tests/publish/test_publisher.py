@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from rollcam._publication import Publication, open_publisher
 from rollcam.errors import SettingError, StoreError
 from rollcam.publish.entry import State
 from rollcam.publish.ledger import Ledger
+from rollcam.publish.source import queue
 from tests.example_sink.example_sink import ShelfSink
 from tests.films import wait_until
 from tests.publish.rig import add_film, add_films, python_path
@@ -57,6 +60,41 @@ def test_the_thread_outlives_quiet_times_and_ends_at_close(tmp_path: Path) -> No
     assert publication.close(20)
     assert not thread.is_alive()
     assert publication.close(20)
+
+
+def test_while_nothing_is_due_the_ledger_stays_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opening takes the interpreter from the training a dozen times; a look at the file once."""
+    monkeypatch.setattr("rollcam.publish.publisher.POLL_S", 0.02)
+    marks: list[object] = []
+    opened: list[object] = []
+    mark, connect = Ledger.mark, sqlite3.connect
+
+    def marking(ledger: Ledger) -> tuple[int, ...] | None:
+        marks.append(mark(ledger))
+        return marks[-1]  # type: ignore[return-value]
+
+    def connecting(*args: Any, **settings: Any) -> sqlite3.Connection:
+        if threading.current_thread().name.startswith("rollcam-publish"):
+            opened.append(args)
+        return connect(*args, **settings)
+
+    monkeypatch.setattr(Ledger, "mark", marking)
+    monkeypatch.setattr(sqlite3, "connect", connecting)
+    sink = ShelfSink(tmp_path / "shelf")
+    folder = tmp_path / "films"
+    with publishing(folder, sink) as publication:
+        publication.announce(add_film(folder, "a"))
+        assert publication.flush(20)
+        wait_until(lambda: marks[-3:] == [marks[-1]] * 3 != [None] * 3, "the ledger has settled")
+        n_opened, n_marks = len(opened), len(marks)
+        wait_until(lambda: len(marks) > n_marks + 10, "it was looked at")
+        assert len(opened) == n_opened
+        # What another process queues is seen all the same.
+        other = Ledger(folder / ".rollcam" / "ledger.sqlite")
+        queue(other, (sink.name, sink.target), [add_film(folder, "b")], time.time())
+        wait_until(lambda: len(sink.films()) == 2, "it goes out")
 
 
 def test_a_recorder_only_has_to_announce(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -28,8 +28,10 @@ _VERSION = 1
 _BUSY_S = 10.0
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _CHUNK = 500
+_SETTLED_NS = 100_000_000
 
 T = TypeVar("T")
+_Write = bool | Literal["alone"]
 
 _COLUMNS = tuple(field.name for field in fields(Entry))
 _CREATE = f"""
@@ -88,6 +90,20 @@ class Ledger:
         """Whether anything was ever queued here."""
         return self.path.is_file()
 
+    def mark(self) -> tuple[int, ...] | None:
+        """Return what changes when anybody writes; `None` when that cannot be told yet.
+
+        Costs one system call. A clock of files ticks every few milliseconds: what was written just
+        now may be written once more without a trace (git calls such files "racily clean").
+        """
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        if abs(time.time_ns() - status.st_mtime_ns) < _SETTLED_NS:
+            return None
+        return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+
     def identity(self) -> str:
         """Return what changes when the ledger was lost and begun anew."""
         return str(self._run(lambda db: db.execute("select ledger_id from about").fetchone()[0]))
@@ -95,6 +111,9 @@ class Ledger:
     def put(self, entries: Iterable[Entry]) -> None:
         """Write entries durably, over what stands there. For whoever holds the sink's lock."""
         rows = [_row(entry) for entry in entries]
+        if len(rows) == 1:  # the most frequent call: a statement is a transaction of its own
+            self._run(lambda db: db.execute(_UPSERT, rows[0]), write="alone")
+            return
         self._run(lambda db: db.executemany(_UPSERT, rows), write=True)
 
     def change(self, changes: Iterable[tuple[Entry | None, Entry]]) -> None:
@@ -150,6 +169,16 @@ class Ledger:
         )
         if self.exists:
             self._run(lambda db: db.execute(sql, key), write=True)
+
+    def next_due(self, key: Key) -> tuple[float | None, float | None]:
+        """Return when the next film is to be sent, and when the place is to be asked for one."""
+        sql = (
+            f"select min(case when not {_IS_DOUBTFUL} then due_at end), "
+            f"min(case when {_IS_DOUBTFUL} then due_at end) from deliveries "
+            "where sink=? and target=? and state in ('queued', 'sending', 'handed')"
+        )
+        send_at, ask_at = self._run(lambda db: db.execute(sql, key).fetchone())
+        return send_at, ask_at
 
     def next_due_at(self, key: Key, *states: State) -> float | None:
         """Return when something of this sink is to be done next; `None` when nothing is owed."""
@@ -240,7 +269,7 @@ class Ledger:
         sql = f"{_SELECT} where {where}"
         return [_entry(row) for row in self._run(lambda db: db.execute(sql, values).fetchall())]
 
-    def _run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = False) -> T:
+    def _run(self, work: Callable[[sqlite3.Connection], T], *, write: _Write = False) -> T:
         try:
             try:
                 return self._attempt(work, write=write)
@@ -255,7 +284,7 @@ class Ledger:
                 "read-only? Films stay where they are, and `rollcam publish` sends them later."
             ) from error
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], *, write: _Write) -> T:
         # Few statements: each one takes the interpreter from the training for a moment.
         db = getattr(self._open, "db", None)
         try:
@@ -268,6 +297,8 @@ class Ledger:
                 return work(db)
             # A power cut may not take back what is about to be acted upon.
             db.execute("pragma synchronous=full")
+            if write == "alone":
+                return work(db)
             db.execute("begin immediate")
             try:
                 result = work(db)

@@ -33,6 +33,7 @@ from rollcam.publish.pace import (
     BACKLOG_EVERY,
     CONFIRM_S,
     LONGEST_WAIT_S,
+    LOOK_S,
     MAX_LOST,
     PARKED_S,
     PATIENCE_S,
@@ -149,6 +150,10 @@ class Line:
             self._send(todo, prepared)
         return 0.0
 
+    def mark(self) -> tuple[int, ...] | None:
+        """Return what changes when there may be something new to do; see `Ledger.mark`."""
+        return self._ledger.mark() if self.has_lock else None
+
     @property
     def is_known(self) -> bool:
         """Whether there is a ledger at all."""
@@ -259,8 +264,11 @@ class Line:
             self._has_unasked, self._next_ask_at = False, 0.0
             return 0.0
         if entry is None:
-            due_at = self._ledger.next_due_at(self.key)
-            return POLL_S if due_at is None else min(POLL_S, max(0.05, due_at - now))
+            send_at, ask_at = self._ledger.next_due(self.key)
+            if ask_at is not None:
+                ask_at = max(ask_at, self._next_ask_at)
+            due = [at for at in (send_at, ask_at) if at is not None]
+            return min([LOOK_S, *(max(0.05, at - now) for at in due)])
         wait_s = self._budget.wait_s(entry.size_bytes, now)
         return wait_s if wait_s > 0 else entry
 

@@ -31,7 +31,10 @@ PARKED_S = 3600.0
 """When a place that could not tell is asked again, in seconds."""
 
 POLL_S = 1.0
-"""How often the ledger is read for what other processes queued, or the lock is tried, in seconds."""
+"""How often it is seen whether the ledger's file has changed, or the lock is tried, in seconds."""
+
+LOOK_S = 10.0
+"""How often the ledger is read although its file seems the same, in seconds."""
 
 _BUDGET_S = 60.0
 

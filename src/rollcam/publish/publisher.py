@@ -298,7 +298,8 @@ class _Lane:
         try:
             while self._deadline is None:
                 self._wake.clear()
-                self._wait(self._step())
+                mark = self.line.mark()
+                self._rest(self._step(), mark)
             self._drain(self._deadline)
         finally:
             self._hurry(False)
@@ -315,9 +316,18 @@ class _Lane:
             self.line.give_up("ledger", error)
             return POLL_S
 
-    def _wait(self, timeout_s: float) -> None:
-        if timeout_s > 0:
-            self._clock.wait(self._wake, min(timeout_s, POLL_S))
+    def _rest(self, wait_s: float, mark: tuple[int, ...] | None) -> None:
+        """Wait that long, but no longer than until somebody writes to the ledger or wakes us.
+
+        A look at the file's facts takes the interpreter from the training once, one into the ledger
+        a dozen times.
+        """
+        until = self._clock.monotonic() + wait_s
+        while (left_s := until - self._clock.monotonic()) > 0:
+            if self._clock.wait(self._wake, min(left_s, POLL_S)):
+                return
+            if mark is None or self.line.mark() != mark:
+                return
 
     def _drain(self, deadline: float) -> None:
         """Send what is due; end at the first failure, and do not wait for another process."""
@@ -342,7 +352,7 @@ class _Lane:
                         return
                 elif self.line.backs_off_s() > CONFIRM_AT_CLOSE_S:
                     return
-                self._clock.wait(_NEVER, min(wait_s, max(0.0, deadline - now)))
+                self._clock.wait(_NEVER, min(wait_s, POLL_S, max(0.0, deadline - now)))
         except StoreError as error:
             logger.info("%s", error)
 
