@@ -250,6 +250,52 @@ def test_a_call_aside_returns_raises_and_stays_away() -> None:
     assert freed.wait(20), "it came back after all, and frees what it has"
 
 
+def test_where_no_thread_is_to_be_had_it_is_called_without_a_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As at the interpreter's end, from Python 3.12 on: films that are open are finished all the same."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert film(tmp_path / "growing.mp4") == list(range(N))
+
+
+def test_a_process_does_not_pile_up_what_was_left_behind(
+    stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(packets, "_MAX_LEFT_BEHIND", 2)
+    stop_at(
+        stop, monkeypatch, "encode", {2, 5, 8}, is_taken=False
+    )  # the last: frame 6, given anew twice
+    encoder = VideoEncoder(tmp_path / "growing.mp4", 64, 48, LINE, choose_codec("av1"))
+    for k in range(6):
+        encoder.add(barcode.draw(k, 64, 48), k)
+    with pytest.raises(EncoderFailed, match="in this process, and each time its memory"):
+        encoder.add(barcode.draw(6, 64, 48), 6)
+    encoder.close()
+
+
+def test_one_that_opens_late_is_closed_where_it_opened(
+    stop: Stop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened, made = packets._open, []
+
+    def open_late(*args: Any) -> Any:
+        stop.n_calls += 1
+        if stop.n_calls == 1:
+            stop.wait()
+        made.append(opened(*args))
+        return made[-1]
+
+    monkeypatch.setattr(packets, "_open", open_late)
+    assert film(tmp_path / "growing.mp4") == list(range(N))
+    assert len(made) == 1
+    stop.over.set()
+    wait_until(lambda: len(made) == 2 and made[1]._container is None, "it is closed")
+
+
 def test_an_aside_that_nobody_holds_ends() -> None:
     before = set(threading.enumerate())
     aside = Aside("rollcam-aside")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -160,6 +161,17 @@ def test_by_keyboard_alone(browser: Browser, url: str) -> None:
     assert name == title
 
 
+def hovered(page: Page, box: Any, text: str) -> bool:
+    """Find a point as a hand would: the pointer says when it is over one. It may still be drawn."""
+    for _ in range(50):
+        for dx in range(58, 90, 3):
+            page.mouse.move(box["x"] + dx, box["y"] + 15)
+            if text in page.locator(".tip").inner_text():
+                return True
+        page.wait_for_timeout(100)
+    return False
+
+
 def test_the_scatter_filters_and_opens(browser: Browser, url: str) -> None:
     def job(page: Page) -> None:
         opened(page, f"{url}#/?x=episode_index", TOTAL)
@@ -184,14 +196,7 @@ def test_the_scatter_filters_and_opens(browser: Browser, url: str) -> None:
         assert column(page, "env_id") == ["Wild-v0"]
         page.go_back()
         counted(page, TOTAL)
-        page.mouse.move(box["x"] + 62, box["y"] + 16)
-        for dx in range(
-            58, 90, 3
-        ):  # find it as a hand would: the pointer says when it is over a point
-            page.mouse.move(box["x"] + dx, box["y"] + 15)
-            if page.locator(".tip").is_visible():
-                break
-        assert "900" in page.locator(".tip").inner_text()
+        assert hovered(page, box, "900"), "the pointer is never over the wild one"
         page.mouse.down()
         page.mouse.up()
         until(page, "() => document.querySelector('.watch h1')?.textContent.startsWith('wild')")

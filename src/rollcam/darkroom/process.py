@@ -29,7 +29,9 @@ RING_BYTES = 16 * 2**20
 
 _ANSWER_S = 600.0
 """How long an answer may take: a disk that stands still for minutes is waited for, as a thread would."""
-_SEND_S = 60.0
+# Longer than an encoder that stops again and again may keep it from listening (`encode/packets.py`).
+_SEND_S = 300.0
+_AT_ONCE = 16 * 1024
 _LOCK_S = 30.0
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 _END_S, _KILLED_S = 10.0, 2.0
@@ -153,7 +155,8 @@ class Process:
         if is_waiting:
             self._write(message)
             return True
-        return self._write_at_once(message)
+        # A short one goes as a whole or not at all; the rest of a long one would go with the next.
+        return len(message) <= _AT_ONCE and self._write_at_once(message)
 
     def send(self, kind: Kind, film: int, words: dict[str, Any]) -> None:
         """Say something that wants no answer.

@@ -147,7 +147,11 @@ def _anonymous_file(size_bytes: int) -> int:
     """Return a file in memory that has no name, so that no death leaves one behind."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("rollcam-frames", os.MFD_CLOEXEC)
-        os.ftruncate(fd, size_bytes)
+        try:
+            os.ftruncate(fd, size_bytes)
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
     with tempfile.TemporaryFile(buffering=0) as file:
         # Zeros, and no hole: to write into the memory of one is a bus error where the disk is full.

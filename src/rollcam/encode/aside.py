@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_STOPPED = "stopped ("
+
 _END_S = 5.0
 _Call = tuple[Callable[[], Any], "concurrent.futures.Future[Any]"]
 
@@ -35,14 +37,22 @@ class Aside:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=_serve, args=(self._calls,), name=name, daemon=True)
         self._is_stopped = False
-        self._thread.start()
+        self._is_direct = False
+        try:
+            self._thread.start()
+        except (
+            RuntimeError
+        ):  # the interpreter ends, or no thread is to be had: then without a limit
+            self._is_direct = True
         # Not at exit, where films that are still open are finished.
         weakref.finalize(self, self._calls.put, None).atexit = False
 
     @property
     def is_usable(self) -> bool:
         """Whether calls are answered: not in a forked child, nor after one that did not come back."""
-        return self._pid == os.getpid() and not self._is_stopped and self._thread.is_alive()
+        if self._pid != os.getpid() or self._is_stopped:
+            return False
+        return self._is_direct or self._thread.is_alive()
 
     def call(self, function: Callable[[], T], limit_s: int) -> T:
         """Call a function there, and return what it returns, or raise what it raises.
@@ -54,13 +64,21 @@ class Aside:
         Raises:
             TimedOut: It has not come back.
         """
+        if self._is_direct:
+            return function()
         answer: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._calls.put((function, answer))
-        for _ in range(limit_s):
-            if concurrent.futures.wait([answer], timeout=1.0).done:
-                return answer.result()
-        self._give_up()
-        raise TimedOut
+        is_done = False
+        try:
+            is_done = any(
+                concurrent.futures.wait([answer], timeout=1.0).done for _ in range(limit_s)
+            )
+        finally:  # after Ctrl-C too, nobody is there for the answer
+            if not is_done:
+                self._give_up()
+        if not is_done:
+            raise TimedOut
+        return answer.result()
 
     def end(self, last: Callable[[], None] | None = None) -> None:
         """End the thread, once the calls before have come back; wait only if they all have.
@@ -68,6 +86,10 @@ class Aside:
         Args:
             last: Called there before the end, to free what is used by that thread only.
         """
+        if self._is_direct:
+            if last is not None and self.is_usable:
+                last()
+            return
         if last is not None:
             self._calls.put((last, concurrent.futures.Future()))
         self._calls.put(None)
@@ -78,7 +100,12 @@ class Aside:
 
     def _give_up(self) -> None:
         self._is_stopped = True
-        self._thread.name = f"stopped ({self._thread.name})"
+        self._thread.name = f"{_STOPPED}{self._thread.name})"
+
+
+def n_stopped() -> int:
+    """Return how many threads of this process are in calls that have not come back."""
+    return sum(thread.name.startswith(_STOPPED) for thread in threading.enumerate())
 
 
 def _serve(calls: SimpleQueue[_Call | None]) -> None:

@@ -213,6 +213,7 @@ def _why_closed(encoder: str, quality: Quality) -> str | None:
     """Return why the encoder does not encode here, if it does not."""
     if not can_stop(encoder):
         return _tried(encoder, quality)
+    _av()  # to import it is no part of what is timed
     for k in range(_MAX_TRIES):
         aside = Aside("rollcam-encoder")
         try:

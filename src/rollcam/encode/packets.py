@@ -8,9 +8,10 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from rollcam.encode.aside import Aside, TimedOut
+from rollcam.encode.aside import Aside, TimedOut, n_stopped
 from rollcam.encode.codecs import STOPPED_S, Codec, can_stop, same_priority, set_up
 from rollcam.encode.timeline import Timeline
 from rollcam.errors import EncoderFailed, require
@@ -26,6 +27,7 @@ _KEYFRAME_EVERY_S = 4
 _MAX_GOP = 250
 _MAX_STOPPED = 10  # in one film: each leaves its memory behind
 _MAX_IN_A_ROW = 3
+_MAX_LEFT_BEHIND = 40  # in this process
 
 
 class Packets(Protocol):
@@ -155,10 +157,12 @@ class _Replaced:
         while True:
             self._n_given = 0
             self._aside = Aside("rollcam-encoder")
+            late: list[_Opened] = []
             try:
-                self._opened: _Opened = self._call(self._open_one)
+                self._opened: _Opened = self._call(partial(_opened_into, late, self._open_one))
                 return
             except TimedOut:
+                self._aside.end(partial(_close_all, late))
                 self._note_stop()
             except BaseException:
                 self._aside.end()
@@ -176,11 +180,26 @@ class _Replaced:
                 f"{self._encoder} stopped {self._n_stopped} times in one film, {self._n_in_a_row} "
                 "of them in a row; give it a processor to spare, or use codec='h264'"
             )
+        if n_stopped() > _MAX_LEFT_BEHIND:
+            raise EncoderFailed(
+                f"{self._encoder} stopped {n_stopped()} times in this process, and each time its "
+                "memory and its threads stay; use codec='h264'"
+            )
         logger.warning(
             "%s stopped, as it can on a machine with more work than processors, and another one goes "
             "on with the film; no frame is lost. codec='h264' has no such fault",
             self._encoder,
         )
+
+
+def _opened_into(late: list[_Opened], open_one: Callable[[], _Opened]) -> _Opened:
+    late.append(open_one())
+    return late[0]
+
+
+def _close_all(opened: list[_Opened]) -> None:
+    for one in opened:
+        one.close()
 
 
 def _open(width: int, height: int, timeline: Timeline, codec: Codec) -> _Opened:

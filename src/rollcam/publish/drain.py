@@ -56,5 +56,5 @@ def drain(
         if line.is_stalled(give_up_after):
             return n_pending
         if wait_s > 0:
-            limit_s = stuck_s if line.is_paused or line.has_lock else POLL_S
+            limit_s = stuck_s if line.is_paused else POLL_S
             clock.wait(never, min(wait_s, limit_s))

@@ -270,7 +270,8 @@ class Line:
             due = [at for at in (send_at, ask_at) if at is not None]
             return min([LOOK_S, *(max(0.05, at - now) for at in due)])
         wait_s = self._budget.wait_s(entry.size_bytes, now)
-        return wait_s if wait_s > 0 else entry
+        # Others may be due before there is room for this one: to be asked for, or smaller.
+        return min(wait_s, POLL_S) if wait_s > 0 else entry
 
     def _send(self, entry: Entry, prepared: Prepared) -> None:
         entry = replace(

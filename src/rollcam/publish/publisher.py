@@ -323,7 +323,8 @@ class _Lane:
         a dozen times.
         """
         until = self._clock.monotonic() + wait_s
-        while (left_s := until - self._clock.monotonic()) > 0:
+        # `begin_close` may have come between the last look at the deadline and `clear`.
+        while self._deadline is None and (left_s := until - self._clock.monotonic()) > 0:
             if self._clock.wait(self._wake, min(left_s, POLL_S)):
                 return
             if mark is None or self.line.mark() != mark:
