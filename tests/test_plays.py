@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 import rollcam
+from rollcam.encode import packets
 from rollcam.encode.probe import probe
 from rollcam.encode.transcode import transcode
 from tests import barcode
@@ -111,3 +115,21 @@ def test_what_gym_wrote_does_not_play_until_it_is_mended(browser: Browser, tmp_p
     mended = transcode(old)
     assert_plays(browser.probe(mended.target, fps=30, seek_to=SOUGHT), 60, SOUGHT)
     assert not probe(old).plays, "the original is left alone"
+
+
+def test_a_film_that_two_av1_encoders_made_plays(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second goes on where the first stopped for good: docs/decisions/0005-codec-and-quality.md."""
+    encode, calls, over = packets._Opened.encode, itertools.count(), threading.Event()
+
+    def stopping(opened: packets._Opened, frame: Any) -> Any:
+        if next(calls) == 17:
+            over.wait(60)
+        return encode(opened, frame)
+
+    monkeypatch.setattr(packets, "STOPPED_S", 2)
+    monkeypatch.setattr(packets._Opened, "encode", stopping)
+    episode = film(tmp_path, 60, fps=30, codec="av1")
+    over.set()
+    assert_plays(browser.probe(episode.media_path, fps=30, seek_to=SOUGHT), 60, SOUGHT)

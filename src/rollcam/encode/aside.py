@@ -40,9 +40,8 @@ class Aside:
         self._is_direct = False
         try:
             self._thread.start()
-        except (
-            RuntimeError
-        ):  # the interpreter ends, or no thread is to be had: then without a limit
+        except RuntimeError:
+            # The interpreter ends, or no thread is to be had: then without a limit.
             self._is_direct = True
         # Not at exit, where films that are still open are finished.
         weakref.finalize(self, self._calls.put, None).atexit = False
