@@ -97,9 +97,11 @@ class _Sliced:
 
     def go_on(self) -> None:
         """Let it run."""
+        # Looked for before: that takes milliseconds, which the child would count as its own.
+        processes = [*self._process.children(recursive=True), self._process]
         stood_s = _CELLS.unpack_from(self._memory)[0] + time.perf_counter() - self._stopped_at
         self._memory[0:8] = struct.pack("d", stood_s)
-        self._signal([*self._process.children(recursive=True), self._process], signal.SIGCONT)
+        self._signal(processes, signal.SIGCONT)
 
     def _signal(self, processes: list[psutil.Process], number: int) -> None:
         for process in processes:

@@ -242,10 +242,13 @@ def as_scalar(value: Any) -> tuple[bool, Scalar]:
     Returns:
         Whether it is a scalar, and the plain Python value (text is cut at 500 characters).
     """
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or type(value) in (bool, int, float):
         return True, value
+    # Plain Python: a class of the training's own would mean nothing to another process.
+    if isinstance(value, int | float):
+        return True, int.__int__(value) if isinstance(value, int) else float.__float__(value)
     if isinstance(value, str):
-        return True, value[:500]
+        return True, str.__str__(value)[:500]
     try:
         is_one = isinstance(value, np.generic) or getattr(value, "shape", None) == ()
         item = value.item() if is_one and hasattr(value, "item") else None

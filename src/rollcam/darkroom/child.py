@@ -23,6 +23,7 @@ from rollcam.darkroom.wire import Kind, Message, Unpacker, packed, told
 from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import VideoEncoder, write_all
+from rollcam.store.journal import Lines, as_lines
 
 _LOOK_MS = 1000
 """How often it looks whether the recorder's process still lives, in milliseconds: a process that was
@@ -157,14 +158,14 @@ class _Strip:
         with contextlib.suppress(OSError):
             fcntl.flock(self._held, fcntl.LOCK_SH)
 
-    def write_down(self, path: str | None, lines: bytes | None) -> None:
+    def write_down(self, path: str | None, lines: Lines | None) -> None:
         """Append to the journal; a film whose journal fails is less safe, but not lost."""
         with contextlib.suppress(OSError):
             if self._journal is None and path is not None:
                 self._journal = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
             if self._journal is not None and lines:
                 # On a line of its own, whoever tore the one before.
-                write_all(self._journal, b"\n" + lines)
+                write_all(self._journal, b"\n" + as_lines(lines))
 
     def close(self) -> None:
         """Close both files as they are."""

@@ -17,7 +17,7 @@ from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import Encoder, VideoEncoder
 from rollcam.episode import Picture
 from rollcam.errors import EncoderFailed
-from rollcam.store.journal import Lines, as_lines
+from rollcam.store.journal import Lines
 
 logger = logging.getLogger("rollcam")
 
@@ -193,10 +193,10 @@ class RemoteEncoder:
         return taken
 
     def _words(self, index: int, journal: Path | None, lines: Lines | None) -> dict[str, Any]:
-        # As text: an action may be of a class that only the training knows.
         words: dict[str, Any] = {"i": index}
         if journal is not None:
-            words["lines"] = as_lines(lines or [])
+            # They become text over there: on the training thread that would be a seventh of a frame's cost.
+            words["lines"] = lines or []
             if not self._has_journal:
                 words["journal"] = str(journal)
         return words
