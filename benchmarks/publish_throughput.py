@@ -29,8 +29,8 @@ EVERY_WAYS = ("rendered", PROCESS, THREAD, "by hand")
 HOW = f"""\
 Stable-Baselines3's PPO trains on CartPole-v1 with one environment, its own settings and one torch thread; every way from
 the same seed, so that all play the same episodes. "Rendered" renders each step of the episodes that the others film and
-throws it away; "Rollcam" is `RecordVideo(..., sinks=["wandb"])`, with `encode_in="process"` and with the default,
-`"thread"`, and once without sinks; "by hand" is Gymnasium's `RecordVideo` and `wandb.Video` in a callback for each new file. W&B is offline, and the trainer logs a row after each rollout. Timed are
+throws it away; "Rollcam" is `RecordVideo(..., sinks=["wandb"])`, with `encode_in="process"`, the same without
+sinks, and with the default, `"thread"`; "by hand" is Gymnasium's `RecordVideo` and `wandb.Video` in a callback for each new file. W&B is offline, and the trainer logs a row after each rollout. Timed are
 {N_STEPS:,} steps after the first {N_WARM:,}, without the end of the run, which has a column of its own. Each run is a process
 of its own, and all ways run in the same seconds: one goes on for {SLICE_S} s while the others stand still, with all the
 processes that they started, so that what others do to the machine meets all ways alike. That is done {N_TURNS} times (for

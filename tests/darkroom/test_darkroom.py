@@ -422,23 +422,29 @@ def test_a_full_disk_costs_the_film_and_says_why(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(mount_point)], check=True)
 
 
-class Turn(enum.IntEnum):
-    """An action as environments have them: its class may be known to the training alone."""
+def test_values_of_any_class_come_through(tmp_path: Path) -> None:
+    class Turn(enum.IntEnum):
+        """As environments have them: a class that no other process can import."""
 
-    LEFT = 0
-    RIGHT = 1
+        LEFT = 0
+        RIGHT = 1
 
+    class Word(str):
+        __slots__ = ()
 
-def test_actions_and_contexts_of_any_class_come_through(tmp_path: Path) -> None:
-    with recorder_at(tmp_path, context={"stage": Turn.RIGHT}) as recorder:
+    told = {"context": {"stage": Turn.RIGHT}, "info_keys": ("turn", "word", "share")}
+    with recorder_at(tmp_path, **told) as recorder:
         recorder.begin()
         for k in range(N):
             recorder.set_context(stage=Turn(k % 2))
-            recorder.frame(barcode.draw(k, 64, 48), reward=Turn.RIGHT, action=Turn.RIGHT)
+            info = {"turn": Turn.RIGHT, "word": Word("a"), "share": np.float64(0.5)}
+            recorder.frame(barcode.draw(k, 64, 48), reward=Turn.RIGHT, action=Turn.RIGHT, info=info)
         made = recorder.end().result(timeout=60)
     assert made.status == "complete"
     assert frames_of(made) == list(range(N))
-    assert made.read_steps()["action"][1:] == [1] * (N - 1)
+    steps = made.read_steps()
+    for name, value in {"action": 1, "info.turn": 1, "info.word": "a", "info.share": 0.5}.items():
+        assert steps[name][1:] == [value] * (N - 1)
 
 
 def test_cameras_that_share_a_full_ring_lose_nothing(tmp_path: Path) -> None:
