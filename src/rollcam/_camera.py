@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from rollcam._checks import check_choice, check_type
+from rollcam._chute import Chute
 from rollcam._engine import Engine
 from rollcam._intake import Intake, Step
 from rollcam._report import Reporter
@@ -87,6 +89,7 @@ class Camera:
         self._owner = owner
         self._intake = Intake(engine, reporter)
         self._take: Take | None = None
+        self._chute: Chute | None = None
         self._n_begun = 0
 
     @property
@@ -200,6 +203,10 @@ class Camera:
             UsageError: No episode is open.
             RollcamError: With `on_error="raise"`, what went wrong.
         """
+        if not (terminated or truncated or is_reset):
+            chute = self._open_chute()
+            if chute is not None and chute.take(frame, reward, action, info):
+                return True
         return self._record(
             lambda: (frame, False),
             Step(reward, action, info, is_reset),
@@ -223,8 +230,19 @@ class Camera:
         An array that nobody but Rollcam holds afterwards is not copied. Once the film has failed,
         `render` is no longer called.
         """
+        get: Callable[[], tuple[Any, bool]] = partial(render_counted, render)
+        chute = None if terminated or truncated or is_reset else self._open_chute()
+        if chute is not None:
+            try:
+                raw = render()
+            except Exception as error:  # noqa: BLE001 - it is told where all others are
+                get = partial(_raise, error)
+            else:
+                if chute.take(raw, reward, action, info):
+                    return True
+                get = partial(_shared, raw)
         return self._record(
-            lambda: render_counted(render),
+            get,
             Step(reward, action, info, is_reset),
             terminated=terminated,
             truncated=truncated,
@@ -246,10 +264,15 @@ class Camera:
         if self._engine.is_inherited and self._current is None:
             return self._engine.inert()
         take = self._open_take()
-        self._take = None
+        self._take = self._chute = None
         future = self._engine.end(take, terminated=terminated, truncated=truncated)
         self._report()
         return future
+
+    def _open_chute(self) -> Chute | None:
+        """Return the short way for the next frame, unless there is something to tell."""
+        chute = self._chute
+        return None if chute is None or self._reporter.has_news(self._engine) else chute
 
     def _record(
         self,
@@ -262,7 +285,10 @@ class Camera:
         if self._engine.is_inherited:
             return False
         take = self._open_take()
+        self._chute = None
         taken = self._intake.record(take, get, step)
+        if taken:
+            self._chute = self._engine.chute(take)
         if terminated or truncated:
             self._engine.mark_end(take, terminated=terminated, truncated=truncated)
         self._report()
@@ -271,7 +297,7 @@ class Camera:
     @property
     def _current(self) -> Take | None:
         # The engine may have ended it: when the recorder was closed.
-        if self._take is not None and self._take not in self._engine.takes:
+        if self._take is not None and self._take.is_over:
             self._take = None
         return self._take
 
@@ -298,6 +324,14 @@ class Camera:
     def _report(self) -> None:
         if not self._engine.is_inherited:
             self._reporter.report(self._engine)
+
+
+def _raise(error: Exception) -> tuple[Any, bool]:
+    raise error
+
+
+def _shared(raw: Any) -> tuple[Any, bool]:
+    return raw, False
 
 
 def with_index(settings: Settings, vector_index: int | None, worker: str | None) -> Settings:

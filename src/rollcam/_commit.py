@@ -42,7 +42,7 @@ def commit(folder: Folder | None, take: Take, episode: Episode, *, with_film: bo
         if with_film:
             parcel.media = film.finish(take.n_captured, scratch)
             parcel.medium = film.medium
-            parcel.columns, parcel.n_rows = take.columns, take.n_captured
+            parcel.columns, parcel.n_rows = take.columns(), take.n_captured
         episode = place(
             folder.root, folder.claim.claim_id, parcel, scratch,
             announce=take.announce, make_room=folder.spend_reserve,

@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from rollcam._chute import Chute
 from rollcam._context import ContextSource
 from rollcam._film import Film, Frame
 from rollcam._lab import Lab
@@ -29,7 +29,7 @@ from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import VideoEncoder
 from rollcam.episode import EncodeIn, Episode, EpisodeCallback, EpisodeStatus, OnFull
-from rollcam.store.journal import Lines
+from rollcam.store.journal import Lines, Row, line_of
 from rollcam.store.layout import Folder, NameTemplate
 
 BLOCK_S = 5.0
@@ -151,9 +151,16 @@ class Engine:
 
     def hands_over(self, take: Take) -> bool:
         """Say whether the next frame goes to another process at once, if there is room."""
-        return take.film.is_elsewhere and self._lane_of(take).worker.has_done(take.ticket)
+        return take.film.elsewhere is not None and self._lane_of(take).worker.has_done(take.ticket)
 
-    def add(self, take: Take, frame: Frame, row: dict[str, Any], *, is_lent: bool = False) -> bool:
+    def chute(self, take: Take) -> Chute | None:
+        """Return the short way for frames like the last one; `None` when that did not go over there."""
+        encoder = take.film.elsewhere
+        if encoder is None or not self._lane_of(take).worker.has_done(take.ticket):
+            return None
+        return Chute(take, encoder, self.context)
+
+    def add(self, take: Take, frame: Frame, row: Row, *, is_lent: bool = False) -> bool:
         """Hand a frame to a background thread, or to another process; say whether it was taken.
 
         Args:
@@ -164,14 +171,11 @@ class Engine:
         """
         size = frame.array.nbytes if isinstance(frame, Taken) else len(frame)
         index = take.n_captured
-        take.n_captured += 1
         take.keep(row)
-        facts: dict[str, Any] = {"i": index, "steps": take.n_steps, "columns": row}
         self._note_context(take)
-        take.log("row", facts)
         lines, take.unlogged = take.unlogged, []
         lane = self._lane_of(take)
-        if self.hands_over(take) and self._hand_over(take, frame, index, lines):
+        if self.hands_over(take) and self._hand_over(take, frame, index, lines, row):
             return True
         if is_lent and isinstance(frame, Taken) and frame.buffer is None:
             array, buffer = self.pool.copy(frame.array)
@@ -179,20 +183,21 @@ class Engine:
         # Once a wait ran out, frames are dropped at once until there is room again: training must
         # not wait the full time for each of them.
         timeout_s = 0.0 if lane.is_stalled else self._block_s
-        job = partial(self._lab.film_frame, take, frame, index, lines)
+        job = partial(self._lab.film_frame, take, frame, index, lines, row)
         taken = lane.worker.submit(job, max(1, size), timeout_s=timeout_s)
         lane.is_stalled = not taken
         take.ticket = lane.worker.n_taken
         if not taken:
             take.n_dropped += 1
-            facts["dropped"] = True
             take.unlogged = lines
+            kind, facts = line_of(index, row)
+            take.log(kind, {**facts, "dropped": True})
             if isinstance(frame, Taken):
                 self.pool.give_back(frame.buffer)
         return taken
 
-    def _hand_over(self, take: Take, frame: Frame, index: int, lines: Lines) -> bool:
-        taken = take.film.hand_over(frame, index, self._lab.journal_of(take), lines)
+    def _hand_over(self, take: Take, frame: Frame, index: int, lines: Lines, row: Row) -> bool:
+        taken = take.film.hand_over(frame, index, self._lab.journal_of(take), lines, row)
         if taken and isinstance(frame, Taken):
             self._lane_of(take).is_stalled = False
             self.pool.give_back(frame.buffer)
@@ -211,6 +216,7 @@ class Engine:
         self, take: Take, *, terminated: bool = False, truncated: bool = False
     ) -> Future[Episode]:
         """End a take; the rest happens on its background thread."""
+        take.is_over = True
         if take in self.takes:
             self.takes.remove(take)
         self.mark_end(take, terminated=terminated, truncated=truncated)

@@ -23,7 +23,7 @@ from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import PIX_FMT, Encoder, VideoEncoder
 from rollcam.errors import FrameError
-from rollcam.store.journal import Lines
+from rollcam.store.journal import Lines, Row
 from rollcam.store.layout import replace_patiently
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class Film:
             if isinstance(frame, Taken):
                 self._pool.give_back(frame.buffer)
 
-    def hand_over(self, frame: Frame, index: int, journal: Path | None, lines: Lines) -> bool:
+    def hand_over(
+        self, frame: Frame, index: int, journal: Path | None, lines: Lines, row: Row
+    ) -> bool:
         """Hand a frame to an encoder in another process, if that takes no waiting.
 
         May be called on the training thread, while no frame of this film is on its way to `add`.
@@ -114,25 +116,30 @@ class Film:
             index: Number of the captured frame.
             journal: The film's journal; `None` for none.
             lines: What is appended to it before the frame is encoded.
+            row: The frame's own row, which comes after them.
 
         Returns:
             Whether it was; if not, `add` takes it.
         """
-        video = self._video
-        if not isinstance(video, RemoteEncoder) or not isinstance(frame, Taken) or self.error:
+        video = self.elsewhere
+        if video is None or not isinstance(frame, Taken) or self.error:
             return False
         array = frame.array
         if not frame.layout.is_plain or array.dtype != np.uint8:
             return False
-        taken = video.hand_over(array, index, journal, lines)
+        taken = video.hand_over(array, index, journal, lines, row)
         self.n_frames += taken
         return taken
 
-    def settle(self) -> None:
-        """Wait for the frames that another process has; what went wrong with one stands in `error`."""
-        if isinstance(self._video, RemoteEncoder) and self.error is None:
+    def settle(self, n_captured: int) -> None:
+        """Wait for the frames that another process has; what went wrong with one stands in `error`.
+
+        Args:
+            n_captured: Frames captured, dropped ones included.
+        """
+        if self.elsewhere is not None and self.error is None:
             try:
-                self._video.settle()
+                self.elsewhere.settle(n_captured)
             except DarkroomLost as error:
                 self.error = error
             except Exception as error:  # noqa: BLE001 - as in `add`
@@ -157,9 +164,9 @@ class Film:
         return self._cast is not None
 
     @property
-    def is_elsewhere(self) -> bool:
-        """Whether another process encodes it."""
-        return isinstance(self._video, RemoteEncoder)
+    def elsewhere(self) -> RemoteEncoder | None:
+        """The encoder in another process; `None` while there is none."""
+        return self._video if isinstance(self._video, RemoteEncoder) else None
 
     def finish(self, n_captured: int, make_target: Callable[[str], Path]) -> MediaFacts:
         """Finish the file.

@@ -79,9 +79,12 @@ class Lab:
             )
         return take.at_path
 
-    def film_frame(self, take: Take, frame: Frame, index: int, lines: journal.Lines) -> None:
+    def film_frame(
+        self, take: Take, frame: Frame, index: int, lines: journal.Lines, row: journal.Row
+    ) -> None:
         """Add a frame to its film, and what is known of it to the journal."""
-        if take.film.is_elsewhere:
+        lines = [*lines, journal.line_of(index, row)]
+        if take.film.elsewhere is not None:
             # One writer at a time, so that nothing is overtaken by what was known before it.
             take.film.add(frame, index, self.journal_of(take), lines)
             return
@@ -114,7 +117,7 @@ class Lab:
     def complete(self, take: Take, future: Future[Episode]) -> None:
         """Finish the film of a take that ended, and tell of it: sinks, the user, the future."""
         lines, take.unlogged = take.unlogged, []
-        take.film.settle()
+        take.film.settle(take.n_captured)
         episode = take.outcome()
         cause = take.error or take.film.error
         try:

@@ -11,13 +11,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rollcam._place import Medium, Parcel, place, write_columns, write_sidecar
-from rollcam._take import FINISHED, add_row
+from rollcam._take import FINISHED
 from rollcam.capture.rates import DEFAULT_FPS
 from rollcam.encode.cast_read import finish_cast, read_cast
 from rollcam.encode.faststart import MediaFacts, finish_film, has_samples
@@ -270,8 +271,16 @@ def _cut(
 def _columns(rows: list[dict[str, Any]]) -> tuple[dict[str, list[Any]], int]:
     columns: dict[str, list[Any]] = {}
     for n_before, row in enumerate(rows):
-        add_row(columns, _dict(row.get("columns")), n_before)
+        _add_row(columns, _dict(row.get("columns")), n_before)
     return columns, len(rows)
+
+
+def _add_row(columns: dict[str, list[Any]], row: Mapping[str, Any], n_before: int) -> None:
+    """Append a row to columns; one that is new begins with as many blanks as rows came before."""
+    for key in row.keys() - columns.keys():
+        columns[key] = [None] * n_before
+    for key, column in columns.items():
+        column.append(row.get(key))
 
 
 def _dict(value: Any) -> dict[str, Any]:

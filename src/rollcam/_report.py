@@ -48,6 +48,16 @@ class Reporter:
         """Remember an error that was raised elsewhere."""
         self._raised[id(error)] = error
 
+    def has_news(self, engine: Engine) -> bool:
+        """Say whether there may be something to tell."""
+        return bool(
+            self._due
+            or engine.problems
+            or engine.renamed
+            or self.unpublished
+            or engine.context.error is not None
+        )
+
     def report(self, engine: Engine) -> None:
         """Say what went wrong in `engine` since the last call.
 

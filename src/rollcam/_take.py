@@ -14,7 +14,7 @@ import numpy as np
 from rollcam._film import Film
 from rollcam.episode import Episode, EpisodeStatus, Scalar, as_scalar, scalars_of
 from rollcam.store import sidecar
-from rollcam.store.journal import Journal, Lines
+from rollcam.store.journal import Journal, Lines, Row
 from rollcam.store.layout import NameTemplate
 
 _MAX_ACTION_SIZE = 16
@@ -35,13 +35,14 @@ class Take:
     facts: Episode
     template: NameTemplate | None
     info_keys: tuple[str, ...]
-    columns: dict[str, list[Any]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
     n_captured: int = 0
     n_dropped: int = 0
     n_steps: int = 0
     episode_return: float | None = None
     size: tuple[int, int] | None = None
     error: Exception | None = None
+    is_over: bool = False
     final_info: Mapping[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] = field(default_factory=dict)
     at_path: Path | None = None
@@ -68,19 +69,32 @@ class Take:
         self.episode_return = (self.episode_return or 0.0) + value
         self.pending_reward = (self.pending_reward or 0.0) + value
 
-    def row(self, action: Any, info: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the row of the next frame in the step columns."""
-        row: dict[str, Any] = {"reward": self.pending_reward, "return": self.episode_return}
-        self.pending_reward = None
-        if action is not None:
-            row["action"] = small(action)
-        for key in self.info_keys:
-            row[f"info.{key}"] = _told(info, key)
-        return row
+    def row(self, action: Any, info: Mapping[str, Any] | None) -> Row:
+        """Return what is known of the next frame."""
+        given = () if action is None else (small(action),)
+        infos = {key: _told(info, key) for key in self.info_keys} if self.info_keys else {}
+        return self.n_steps, self.pending_reward, self.episode_return, given, infos
 
-    def keep(self, row: Mapping[str, Any]) -> None:
-        """Write the row of the newest frame into the step columns."""
-        add_row(self.columns, row, self.n_captured - 1)
+    def keep(self, row: Row) -> None:
+        """Count a captured frame, whose row this is."""
+        self.rows.append(row)
+        self.n_captured += 1
+        self.pending_reward = None
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the step columns, a row for each captured frame."""
+        rows = self.rows
+        if not rows:
+            return {}
+        columns: dict[str, list[Any]] = {
+            "reward": [row[1] for row in rows],
+            "return": [row[2] for row in rows],
+        }
+        if any(row[3] for row in rows):
+            columns["action"] = [row[3][0] if row[3] else None for row in rows]
+        for key in self.info_keys:
+            columns[f"info.{key}"] = [row[4].get(key) for row in rows]
+        return columns
 
     def log(self, kind: str, values: Mapping[str, Any]) -> None:
         """Have something written into the journal with the next frame, or at the end."""
@@ -152,14 +166,6 @@ class Take:
             final_info=self.ended.get("final_info", {}),
             context_at_end=self.ended.get("context_at_end", {}),
         )
-
-
-def add_row(columns: dict[str, list[Any]], row: Mapping[str, Any], n_before: int) -> None:
-    """Append a row to columns; one that is new begins with as many blanks as rows came before."""
-    for key in row.keys() - columns.keys():
-        columns[key] = [None] * n_before
-    for key, column in columns.items():
-        column.append(row.get(key))
 
 
 def now() -> str:

@@ -244,6 +244,8 @@ def as_scalar(value: Any) -> tuple[bool, Scalar]:
     """
     if value is None or type(value) in (bool, int, float):
         return True, value
+    if isinstance(value, np.number) and value.dtype.kind in "iuf":
+        return True, value.item()
     # Plain Python: a class of the training's own would mean nothing to another process.
     if isinstance(value, int | float):
         return True, int.__int__(value) if isinstance(value, int) else float.__float__(value)

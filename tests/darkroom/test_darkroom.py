@@ -22,6 +22,7 @@ import pytest
 import rollcam
 from rollcam.darkroom.process import RING_BYTES, Process
 from rollcam.darkroom.room import RemoteEncoder
+from rollcam.darkroom.wire import Note
 from rollcam.encode.codecs import choose_codec
 from rollcam.encode.timeline import Timeline
 from rollcam.episode import Episode, EpisodeStatus
@@ -486,16 +487,16 @@ def test_what_waits_for_room_gets_it_before_others(tmp_path: Path) -> None:
         child.suspend()
         try:
             n = 0
-            while one.hand_over(barcode.draw(n, 640, 480), n, None, []):
+            while one.hand_over(barcode.draw(n, 640, 480), n):
                 n += 1
             picture = barcode.draw(n, 640, 480)
-            assert not process.put(one._number, picture, {"i": n}, is_waiting=True)
+            assert not process.put(one._number, picture, Note(n).packed(), is_waiting=True)
         finally:
             child.resume()
         process.sync()
-        assert not other.hand_over(picture, 0, None, []), "it was made free for somebody"
+        assert not other.hand_over(picture, 0), "it was made free for somebody"
         one.add(picture, n)
-        assert other.hand_over(picture, 0, None, [])
+        assert other.hand_over(picture, 0)
         assert (one.finish(n + 1), one.n_encoded) == (line.end(n + 1), n + 1)
         other.close()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from rollcam.errors import StoreError
 from rollcam.publish.entry import State
+from rollcam.publish.sink import Delivery
 from tests.example_sink.example_sink import ShelfSink
 from tests.publish.rig import Rig, add_film, add_films, rig
 
@@ -30,6 +32,54 @@ def test_everything_arrives_once_and_is_confirmed(made: Rig) -> None:
     made.steps()
     assert len(made.sink.films()) == 5
     assert (made.line.tally.n_sent, made.line.tally.n_stored) == (5, 5)
+
+
+class SlowShelf(ShelfSink):
+    """One whose films take a while to arrive, and that counts how often it is asked."""
+
+    confirm_after_s = 5.0
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked: list[int] = []
+
+    def stored(self, deliveries: Sequence[Delivery]) -> Collection[str] | None:
+        self.asked.append(len(deliveries))
+        return super().stored(deliveries)
+
+
+def test_a_place_where_films_arrive_late_is_asked_late_and_for_several_at_once(
+    tmp_path: Path,
+) -> None:
+    made = rig(tmp_path / "films", SlowShelf(tmp_path / "shelf"))
+    for k in range(3):
+        made.line.add(add_film(made.folder, f"film-{k}"))
+        while not (wait_s := made.line.step()):
+            continue
+        assert set(made.states().values()) == {State.HANDED}
+        assert made.sink.asked == []
+        made.time.time += min(1.5, wait_s)
+    made.steps(until=lambda: State.HANDED not in made.states().values())
+    assert made.sink.asked[0] < 3, "those that were not due had to wait"
+    assert sum(made.sink.asked) == 3
+    assert len(made.sink.asked) == 2
+
+
+def test_who_waits_for_the_answer_has_it_at_once(tmp_path: Path) -> None:
+    made = rig(tmp_path / "films", SlowShelf(tmp_path / "shelf"))
+    add_films(made.folder, 2)
+    made.queue()
+    while not made.line.step():
+        continue
+    before = made.time.passed
+    made.line.confirm_soon()
+    while not made.line.step():
+        continue
+    assert made.sink.asked == [2]
+    made.line.add(add_film(made.folder, "another"))
+    made.steps()
+    assert set(made.states().values()) == {State.STORED}
+    assert made.time.passed - before < SlowShelf.confirm_after_s
 
 
 def test_newest_first_with_a_slot_for_the_oldest(made: Rig) -> None:

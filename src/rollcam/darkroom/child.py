@@ -12,18 +12,19 @@ import os
 import select
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rollcam.darkroom.ring import Outlet
-from rollcam.darkroom.wire import Kind, Message, Unpacker, packed, told
+from rollcam.darkroom.ring import Outlet, Record
+from rollcam.darkroom.wire import Kind, Message, Note, Unpacker, note_of, packed, told
 from rollcam.encode.codecs import Codec
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import VideoEncoder, write_all
-from rollcam.store.journal import Lines, as_lines
+from rollcam.store.journal import as_lines, line_of
 
 _LOOK_MS = 1000
 """How often it looks whether the recorder's process still lives, in milliseconds: a process that was
@@ -49,32 +50,68 @@ def main(commands: int, answers: int, ring: int, parent: int) -> None:
         # These are meant for the training; what becomes of it decides.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    room = _Room(Outlet(ring), answers)
+    outlet = Outlet(ring)
+    room = _Room(outlet, answers)
     room.say({"ready": True})
-    for message in _messages(commands, parent):
-        room.do(message)
+    for done in _Turns(commands, parent, outlet).each(room):
+        room.do(done) if isinstance(done, Message) else room.film(done)
     room.close()
 
 
-def _messages(commands: int, parent: int) -> Iterator[Message]:
-    poll = select.poll()
-    poll.register(commands, select.POLLIN)
-    unpacker = Unpacker()
-    heard_at = 0.0
-    while True:
-        if not poll.poll(0):
-            if time.monotonic() - heard_at < _AWAKE_S:
-                time.sleep(_NAP_S)
+class _Turns:
+    """Says what is next: messages and pictures come in the order in which they were given."""
+
+    def __init__(self, commands: int, parent: int, outlet: Outlet) -> None:
+        self._commands = commands
+        self._parent = parent
+        self._outlet = outlet
+        self._unpacker = Unpacker()
+        self._poll = select.poll()
+        self._poll.register(commands, select.POLLIN)
+        self._messages: deque[Message] = deque()
+        self._heard_at = 0.0
+        self._is_over = False
+
+    def each(self, room: _Room) -> Iterator[Message | Record]:
+        """Yield what is to be done until the recorder is gone, and all that it gave is done."""
+        while True:
+            if not self._messages and not self._is_over:
+                self._listen(0)
+            if self._messages and self._messages[0].position <= self._outlet.position:
+                yield self._messages.popleft()
                 continue
-            if not poll.poll(_LOOK_MS):
-                if os.getppid() != parent:
-                    return
-                continue
-        heard_at = time.monotonic()
-        piece = os.read(commands, _PIECE)
-        if not piece:
+            record = self._outlet.look()
+            if record is not None and room.knows(record.film):
+                self._heard_at = time.monotonic()
+                yield record
+                self._outlet.free(record.end)
+            elif self._messages:  # of a picture that will never come
+                yield self._messages.popleft()
+            elif self._is_over:
+                return
+            elif record is None:
+                self._rest()
+
+    def _rest(self) -> None:
+        if time.monotonic() - self._heard_at < _AWAKE_S:
+            time.sleep(_NAP_S)
             return
-        yield from unpacker.feed(piece)
+        self._outlet.sleep(True)
+        try:
+            if self._outlet.look() is None and not self._listen(_LOOK_MS):
+                self._is_over = os.getppid() != self._parent
+        finally:
+            self._outlet.sleep(False)
+
+    def _listen(self, timeout_ms: int) -> bool:
+        """Take in what was said; say whether anything was."""
+        if not self._poll.poll(timeout_ms):
+            return False
+        self._heard_at = time.monotonic()
+        piece = os.read(self._commands, _PIECE)
+        self._is_over = not piece
+        self._messages.extend(self._unpacker.feed(piece))
+        return True
 
 
 class _Room:
@@ -85,6 +122,11 @@ class _Room:
         self._answers = answers
         self._films: dict[int, _Strip] = {}
         self._failed: dict[int, dict[str, Any]] = {}
+        self._n_opened = 0
+
+    def knows(self, film: int) -> bool:
+        """Say whether a film was opened, whatever became of it. Their numbers rise."""
+        return film <= self._n_opened
 
     def say(self, words: dict[str, Any]) -> None:
         """Answer; nobody may be listening any more."""
@@ -101,15 +143,31 @@ class _Room:
         except Exception as error:  # noqa: BLE001 - other films must go on
             answer = {"error": told(error)}
             # Where there is no room for the finished file, what grew may still be asked for.
-            if message.kind is not Kind.DELIVER and message.film not in self._failed:
-                self._failed[message.film] = answer["error"]
-                self._outlet.note_failure()
-        if message.kind is Kind.FRAME:
-            self._outlet.free(message.words["end"])
-        elif message.kind is Kind.SYNC:
+            if message.kind is not Kind.DELIVER:
+                self._fail(message.film, error)
+        if message.kind is Kind.SYNC:
             self.say({"failed": self._failed})
-        elif message.kind in (Kind.FINISH, Kind.DELIVER, Kind.CLOSE):
+        elif message.kind in (Kind.FINISH, Kind.DELIVER) or message.words.get("is_waiting"):
             self.say(answer)
+
+    def film(self, record: Record) -> None:
+        """Add a picture to its film; what goes wrong costs that film only."""
+        film = self._films.get(record.film)
+        if film is None or record.film in self._failed:
+            return
+        try:
+            note = note_of(record.words)
+            # Before the frame: what is known of it must not be less than what can be seen.
+            film.write_down(note)
+            film.encoder.add(record.picture, note.index)
+            film.encoder.flush()
+        except Exception as error:  # noqa: BLE001 - other films must go on
+            self._fail(record.film, error)
+
+    def _fail(self, film: int, error: Exception) -> None:
+        if film not in self._failed:
+            self._failed[film] = told(error)
+            self._outlet.note_failure()
 
     def close(self) -> None:
         """Close what is open, as it is: every picture that came is in its file."""
@@ -119,6 +177,7 @@ class _Room:
     def _do(self, message: Message) -> dict[str, Any]:
         words = message.words
         if message.kind is Kind.OPEN:
+            self._n_opened = message.film
             self._films[message.film] = _Strip(words)
         elif message.kind is Kind.CLOSE:
             film = self._films.pop(message.film, None)
@@ -126,13 +185,9 @@ class _Room:
             if film is not None:
                 film.close()
         elif message.film in self._failed:
-            return {"error": self._failed[message.film]}
-        elif message.kind is Kind.FRAME:
-            film = self._films[message.film]
-            # Before the frame: what is known of it must not be less than what can be seen.
-            film.write_down(words.get("journal"), words.get("lines"))
-            film.encoder.add(self._outlet.picture(words), words["i"])
-            film.encoder.flush()
+            return {"error": self._failed[message.film], "is_of_a_frame": True}
+        elif message.kind is Kind.LINES:
+            self._films[message.film].write_down(Note(0, words["journal"], words["lines"]))
         elif message.kind is Kind.FINISH:
             encoder = self._films[message.film].encoder
             return {"end": encoder.finish(words["n"]), "n_encoded": encoder.n_encoded}
@@ -158,11 +213,12 @@ class _Strip:
         with contextlib.suppress(OSError):
             fcntl.flock(self._held, fcntl.LOCK_SH)
 
-    def write_down(self, path: str | None, lines: Lines | None) -> None:
+    def write_down(self, note: Note) -> None:
         """Append to the journal; a film whose journal fails is less safe, but not lost."""
+        lines = [*(note.lines or ()), *([line_of(note.index, note.row)] if note.row else ())]
         with contextlib.suppress(OSError):
-            if self._journal is None and path is not None:
-                self._journal = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+            if self._journal is None and note.journal is not None:
+                self._journal = open(note.journal, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
             if self._journal is not None and lines:
                 # On a line of its own, whoever tore the one before.
                 write_all(self._journal, b"\n" + as_lines(lines))

@@ -31,7 +31,7 @@ _ANSWER_S = 600.0
 """How long an answer may take: a disk that stands still for minutes is waited for, as a thread would."""
 # Longer than an encoder that stops again and again may keep it from listening (`encode/packets.py`).
 _SEND_S = 300.0
-_AT_ONCE = 16 * 1024
+_SIGN_OF_LIFE = 16
 _LOCK_S = 30.0
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 _END_S, _KILLED_S = 10.0, 2.0
@@ -52,7 +52,7 @@ class Process:
     def __init__(self) -> None:
         self.is_lost = False
         self.ring = Ring(RING_BYTES)
-        self._n_films = 0
+        self._n_films = self._n_put = 0
         self._unpacker = Unpacker()
         self._answers_waiting: list[dict[str, Any]] = []
         self._is_ready = False
@@ -109,16 +109,14 @@ class Process:
         """Whether this very thread stands in `put`, as where a signal's handler interrupted it."""
         return self._holder == threading.get_ident()
 
-    def put(
-        self, film: int, picture: Picture, words: dict[str, Any], *, is_waiting: bool = False
-    ) -> bool:
-        """Put a picture into the ring and say so; `False` when there is no room for either.
+    def put(self, film: int, picture: Picture, words: bytes, *, is_waiting: bool = False) -> bool:
+        """Put a picture into the ring; `False` when there is no room for it.
 
         Args:
             film: Number of the film.
             picture: `(H, W, 3)` uint8, any strides; still the caller's.
-            words: What else is said of it.
-            is_waiting: Wait for the pipe. Once such a picture found no room in the ring, others are
+            words: What is said of it.
+            is_waiting: The caller will wait for room. Once such a picture found none, others are
                 refused until it did: they may not take what was just made free for it.
 
         Raises:
@@ -132,31 +130,16 @@ class Process:
                 raise self._lost("it ended")
             if self._is_wanted and not is_waiting:
                 return False
-            slot = self.ring.put(picture)
-            self._is_wanted = is_waiting and slot is None
-            if slot is None:
-                return False
-            is_said = False
-            try:
-                message = packed(
-                    Kind.FRAME, film,
-                    {**words, "at": slot.at, "end": slot.end, "shape": picture.shape, "strides": slot.strides},
-                )  # fmt: skip
-                is_said = self._say(message, is_waiting=is_waiting)
-            finally:
-                if not is_said:
-                    self.ring.take_back()
-            return is_said
+            is_in = self.ring.put(film, picture, words)
+            self._is_wanted = is_waiting and not is_in
+            self._n_put += is_in
+            # Now and then in any case: only who writes to it notices that it is gone.
+            if is_in and (self.ring.is_asleep or not self._n_put % _SIGN_OF_LIFE):
+                self._write_at_once(packed(Kind.WAKE, 0, {}))
+            return is_in
         finally:
             self._holder = None
             self._sending.release()
-
-    def _say(self, message: bytes, *, is_waiting: bool) -> bool:
-        if is_waiting:
-            self._write(message)
-            return True
-        # A short one goes as a whole or not at all; the rest of a long one would go with the next.
-        return len(message) <= _AT_ONCE and self._write_at_once(message)
 
     def send(self, kind: Kind, film: int, words: dict[str, Any]) -> None:
         """Say something that wants no answer.
@@ -164,13 +147,12 @@ class Process:
         Raises:
             DarkroomLost: The process is gone, or takes nothing.
         """
-        message = packed(kind, film, words)
         if not self._sending.acquire(timeout=_LOCK_S):
             raise self._lost(f"nothing could be said for {_LOCK_S:g} s")
         try:
             if self.is_lost:
                 raise self._lost("it ended")
-            self._write(message)
+            self._write(packed(kind, film, words, self.ring.position))
         finally:
             self._sending.release()
 
@@ -184,13 +166,13 @@ class Process:
             self.send(kind, film, words)
             return self._answer(_ANSWER_S)
 
-    def sync(self) -> dict[str, Any]:
+    def sync(self) -> dict[int, Any]:
         """Wait until everything before is done; return what went wrong, by number of the film.
 
         Raises:
             DarkroomLost: The process is gone, or does not answer.
         """
-        failed: dict[str, Any] = self.ask(Kind.SYNC, 0, {})["failed"]
+        failed: dict[int, Any] = self.ask(Kind.SYNC, 0, {})["failed"]
         return failed
 
     def end(self) -> None:
@@ -230,13 +212,12 @@ class Process:
             os.close(self._answers)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
-    def _write_at_once(self, data: bytes) -> bool:
+    def _write_at_once(self, data: bytes) -> None:
         """Write a message if that takes no waiting. What is cut off of one is written before the next."""
         if self._unsent:
             self._unsent = self._unsent[self._send(self._unsent) :]
         n_sent = 0 if self._unsent else self._send(data)
         self._unsent = self._unsent or (data[n_sent:] if n_sent else b"")
-        return n_sent > 0
 
     def _write(self, data: bytes) -> None:
         deadline = time.monotonic() + _SEND_S

@@ -1,9 +1,9 @@
-"""Memory that two processes share: pictures go through it in order, without a lock.
+"""Memory that two processes share: pictures go through it in order, with what is said of them.
 
-One thread at a time puts pictures in, the darkroom takes them out. Positions count bytes since the
-beginning and never go back; where they fall in the ring is their remainder. The one number that the
-darkroom writes is how far it is: eight aligned bytes, which the processors that Rollcam runs on
-write in one piece.
+One thread at a time puts records in, the darkroom takes them out; no lock, and no system call. A record
+is a head, words, and a picture. Positions count bytes since the beginning and never go back; where they
+fall in the ring is their remainder. Each side writes one number that the other reads, how far it is:
+eight aligned bytes, which the processors that Rollcam runs on write in one piece.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import platform
+import struct
 import tempfile
+import threading
+from collections.abc import MutableSequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rollcam.episode import Picture
 
-_HEADER = 64
-"""Bytes in front: how far the darkroom is, and how many films went wrong there."""
+_ALIGNED = 64
+_HEADER = 4 * _ALIGNED
+"""Bytes in front. What either side writes lies in cache lines of its own."""
+_TAIL, _N_FAILED, _IS_ASLEEP = 0, 1, 2
+"""The darkroom's: how far it is, films that went wrong there, and whether it has to be woken."""
+_HEAD = 2 * _ALIGNED // 8
+"""Ours: how far we are."""
 
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where a picture lies."""
-
-    at: int
-    """Offset of its first byte."""
-    end: int
-    """Position behind it."""
-    strides: tuple[int, ...]
-    """In bytes: pictures keep the order of axes that they came with."""
+_RECORD = struct.Struct("<QQIIIIqqq")
+"""Position behind it, offset of the picture, film (0: nothing up to there), bytes of words, height,
+width, strides."""
 
 
 class Ring:
     """The recorder's end.
 
     Args:
-        size_bytes: Of the pictures that may be under way.
+        size_bytes: Of the records that may be under way; a multiple of 64.
 
     Raises:
         OSError: There is no such memory.
@@ -54,60 +54,108 @@ class Ring:
         except BaseException:
             os.close(self.fd)
             raise
-        self._counts = np.frombuffer(self._memory, np.uint64, 2)
         self._bytes = memoryview(self._memory)
-        self._head = self._floor = self._before = 0
+        self._counts: MutableSequence[int] | memoryview = self._bytes[:_HEADER].cast("Q")
+        self._head = 0
+        self._fence = threading.Lock()
 
     @property
     def n_failed(self) -> int:
         """Films that went wrong in the darkroom so far."""
-        return int(self._counts[1])
+        return self._counts[_N_FAILED]
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the darkroom has to be woken to notice what was put."""
+        return self._counts[_IS_ASLEEP] != 0
+
+    @property
+    def position(self) -> int:
+        """Position behind what was put last."""
+        return self._head
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of pictures that are under way."""
-        return self._head - max(int(self._counts[0]), self._floor)
+        """Bytes of records that are under way."""
+        return self._head - self._counts[_TAIL]
 
-    def put(self, picture: Picture) -> Slot | None:
-        """Copy a picture into the ring; `None` when there is no room for it.
+    def put(self, film: int, picture: Picture, words: bytes) -> bool:
+        """Copy a picture into the ring, with its words; `False` when there is no room for it.
+
+        From then on the darkroom has it, whatever becomes of this process.
 
         Args:
+            film: Its number; not 0.
             picture: `(H, W, 3)` uint8, any strides; still the caller's.
+            words: What is said of it.
         """
-        size = picture.nbytes
-        if self.waiting_bytes == 0:
-            # At the front the memory is in the processor's cache still.
-            self._head = self._floor = -(-self._head // self.size_bytes) * self.size_bytes
-        start, place = self._head, self._head % self.size_bytes
-        if place + size > self.size_bytes:
-            start += self.size_bytes - place
-        if start + size - max(int(self._counts[0]), self._floor) > self.size_bytes:
-            return None
-        offset = _HEADER + start % self.size_bytes
-        strides = self._copy(picture, offset)
-        self._before, self._head = self._head, start + size
-        return Slot(offset, self._head, strides)
-
-    def take_back(self) -> None:
-        """Undo the last `put`: the darkroom was not told of it."""
-        self._head = self._before
+        n_words = len(words)
+        n_before = _RECORD_BYTES + -(-n_words // _ALIGNED) * _ALIGNED
+        n_bytes = n_before + picture.nbytes
+        start = self._room_for(n_bytes)
+        if start is None:
+            return False
+        place = _HEADER + start % self.size_bytes
+        end = -(-(start + n_bytes) // _ALIGNED) * _ALIGNED
+        at = place + n_before
+        if picture.flags.c_contiguous and type(picture) is np.ndarray:
+            # Without giving up the interpreter's lock, as numpy would.
+            self._bytes[at : at + picture.nbytes] = picture.reshape(-1).data
+            strides = picture.strides
+        else:
+            strides = self._copy(picture, at)
+        height, width, _ = picture.shape
+        self._bytes[place + _RECORD_BYTES : place + _RECORD_BYTES + n_words] = words
+        _RECORD.pack_into(self._bytes, place, end, at, film, n_words, height, width, *strides)
+        self._publish(end)
+        return True
 
     def close(self) -> None:
         """Let go of the memory. May be called twice."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-            self._counts = np.zeros(2, np.uint64)
-            # Another thread may be reading one of the numbers: then its array frees the memory.
+            self._counts = [0] * (_HEADER // 8)
+            self._counts[_TAIL] = self._head
+            self._bytes = memoryview(b"")
+            # Another thread may be reading one of the numbers: then its view frees the memory.
             with contextlib.suppress(BufferError):
-                self._bytes.release()
                 self._memory.close()
+
+    def _room_for(self, n_bytes: int) -> int | None:
+        """Return the position of a record of so many bytes; what lies before it is skipped."""
+        head, size, freed = self._head, self.size_bytes, self._counts[_TAIL]
+        front = -(-head // size) * size
+        has_room_here = head % size + n_bytes <= size and head + n_bytes - freed <= size
+        if front == head or (has_room_here and head != freed):
+            return head if has_room_here else None
+        # In an empty ring, the memory at the front is in the processor's cache still. What is not
+        # taken out yet, the head that says what is skipped included, stays as it is.
+        if front + n_bytes - freed <= size:
+            self._skip_to(front)
+            return front
+        if has_room_here:
+            return head
+        if head == freed and n_bytes <= size:
+            self._skip_to(front)
+            self._publish(front)
+        return None
+
+    def _skip_to(self, front: int) -> None:
+        place = _HEADER + self._head % self.size_bytes
+        _RECORD.pack_into(self._bytes, place, front, 0, 0, 0, 0, 0, 0, 0, 0)
+
+    def _publish(self, end: int) -> None:
+        # Whoever sees the number has to see the record, on processors that write in another order too.
+        if not _WRITES_IN_ORDER:
+            _keep_order(self._fence)
+        self._head = end
+        self._counts[_HEAD] = end
 
     def _copy(self, picture: Picture, offset: int) -> tuple[int, ...]:
         order = sorted(range(3), key=lambda axis: -abs(picture.strides[axis]))
         in_order = picture.transpose(order)
         if in_order.flags.c_contiguous and type(in_order) is np.ndarray:
-            # Without giving up the interpreter's lock, as numpy would.
             self._bytes[offset : offset + in_order.nbytes] = in_order.reshape(-1).data
             return picture.strides
         here: npt.NDArray[np.uint8] = np.frombuffer(
@@ -115,6 +163,20 @@ class Ring:
         ).reshape(picture.shape)
         np.copyto(here, picture)
         return here.strides
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What lies in the ring."""
+
+    film: int
+    """Number of the film."""
+    words: bytes
+    """What is said of the picture."""
+    picture: Picture
+    """`(H, W, 3)` uint8; lasts until `Outlet.free`."""
+    end: int
+    """Position behind it."""
 
 
 class Outlet:
@@ -125,22 +187,58 @@ class Outlet:
     """
 
     def __init__(self, fd: int) -> None:
+        self.position = 0
+        """Position of what is taken out next."""
         self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
-        self._counts = np.frombuffer(self._memory, np.uint64, 2)
+        self._size = len(self._memory) - _HEADER
+        self._counts = memoryview(self._memory)[:_HEADER].cast("Q")
+        self._fence = threading.Lock()
 
-    def picture(self, words: dict[str, Any]) -> Picture:
-        """Return the picture that a message speaks of; it lasts until `free`."""
-        return np.ndarray(
-            tuple(words["shape"]), np.uint8, self._memory, words["at"], tuple(words["strides"])
-        )
+    def look(self) -> Record | None:
+        """Return what was put first of all that is there; `None` when nothing is."""
+        while self.position != self._counts[_HEAD]:
+            _keep_order(self._fence)
+            place = _HEADER + self.position % self._size
+            end, at, film, n_words, height, width, *strides = _RECORD.unpack_from(
+                self._memory, place
+            )
+            if film:
+                words = self._memory[place + _RECORD_BYTES : place + _RECORD_BYTES + n_words]
+                picture: Picture = np.ndarray(
+                    (height, width, 3), np.uint8, self._memory, at, tuple(strides)
+                )
+                return Record(film, words, picture, end)
+            self.free(end)
+        return None
 
     def free(self, end: int) -> None:
         """Give back everything up to a position."""
-        self._counts[0] = end
+        self.position = end
+        self._counts[_TAIL] = end
+
+    def sleep(self, is_asleep: bool) -> None:
+        """Let the recorder know whether it has to wake us; look once more before going to sleep."""
+        self._counts[_IS_ASLEEP] = int(is_asleep)
+        _keep_order(self._fence)
 
     def note_failure(self) -> None:
         """Let the recorder know that a film went wrong."""
-        self._counts[1] += np.uint64(1)
+        self._counts[_N_FAILED] += 1
+
+
+_WRITES_IN_ORDER = platform.machine().lower() in ("x86_64", "amd64")
+_RECORD_BYTES = -(-_RECORD.size // _ALIGNED) * _ALIGNED
+
+
+def _keep_order(fence: threading.Lock) -> None:
+    """Have the memory written and read before this be so before what comes after.
+
+    To release a lock is to publish what was done before, and to take it is to see it.
+    """
+    with fence:
+        pass
+    with fence:
+        pass
 
 
 def _anonymous_file(size_bytes: int) -> int:

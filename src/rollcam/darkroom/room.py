@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from rollcam.darkroom.process import RING_BYTES, DarkroomLost, Process
-from rollcam.darkroom.wire import Kind, meant
+from rollcam.darkroom.wire import Kind, Note, meant, packed_row
 from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
 from rollcam.encode.video import Encoder, VideoEncoder
 from rollcam.episode import Picture
 from rollcam.errors import EncoderFailed
-from rollcam.store.journal import Lines
+from rollcam.store.journal import Lines, Row
 
 logger = logging.getLogger("rollcam")
 
 _MAX_STARTS = 3
 """A process that is killed again and again, for want of memory, is not started for ever."""
 _ROOM_TRIES = 10
+_MAX_NOTE_BYTES = 2**20
+"""What is more than that goes by itself: a picture that fills half of the ring has to fit in beside it."""
 
 
 class Darkroom:
@@ -116,7 +118,8 @@ class Darkroom:
 class RemoteEncoder:
     """Has the pictures of one film encoded in the darkroom.
 
-    When the process is gone, `DarkroomLost` is raised: what it wrote by then lies where it grew, and is
+    Whether the film can be opened there is not waited for: a later call says what went wrong. When
+    the process is gone, `DarkroomLost` is raised: what it wrote by then lies where it grew, and is
     recovered from there.
     """
 
@@ -131,11 +134,13 @@ class RemoteEncoder:
     ) -> None:
         self.path = path
         self.n_encoded = 0
+        self.shape = (height, width, 3)
+        """Of the pictures."""
         self._process = process
-        self._shape = (height, width, 3)
         self._n_failed = process.ring.n_failed
         self._has_journal = False
-        self._is_open = True
+        self._is_open, self._is_delivered = True, False
+        self._finished: dict[str, Any] | None = None
         self._number = process.new_number()
         given = {
             "path": str(path), "width": width, "height": height,
@@ -143,7 +148,12 @@ class RemoteEncoder:
             "codec": {**asdict(codec), "options": dict(codec.options)},
         }  # fmt: skip
         process.send(Kind.OPEN, self._number, given)
-        self._check()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing has gone wrong there, with this film or another, that was not looked at."""
+        process = self._process
+        return not process.is_lost and process.ring.n_failed == self._n_failed
 
     def add(
         self, picture: Picture, index: int, journal: Path | None = None, lines: Lines | None = None
@@ -157,12 +167,16 @@ class RemoteEncoder:
             lines: What is appended to it before the frame is encoded.
 
         Raises:
-            EncoderFailed: A frame before it was refused.
+            EncoderFailed: It does not open at this size, or a frame before was refused.
             OSError: The disk is full, or gone; or the darkroom is.
         """
         if self._process.ring.n_failed != self._n_failed:
             self._check()
-        words = self._words(index, journal, lines)
+        words = self._note(index, journal, lines).packed()
+        if len(words) > _MAX_NOTE_BYTES and journal is not None:
+            said = {"journal": str(journal), "lines": lines or []}
+            self._process.send(Kind.LINES, self._number, said)
+            words = Note(index).packed()
         for _ in range(_ROOM_TRIES):
             if self._process.put(self._number, picture, words, is_waiting=True):
                 self._has_journal = self._has_journal or journal is not None
@@ -171,44 +185,68 @@ class RemoteEncoder:
             self._process.sync()
         raise EncoderFailed(f"the darkroom had no room for frame {index}")
 
-    def hand_over(self, picture: Picture, index: int, journal: Path | None, lines: Lines) -> bool:
+    def hand_over(
+        self,
+        picture: Picture,
+        index: int,
+        journal: Path | None = None,
+        lines: Lines | None = None,
+        row: Row | None = None,
+    ) -> bool:
         """Hand frame `index` over if that takes no waiting; say whether it was.
 
         May be called on the training thread, while nothing of this film is on its way to `add`. For
         the arguments see there.
+
+        Args:
+            picture: As in `add`.
+            index: As in `add`.
+            journal: As in `add`; not needed any more once it was given.
+            lines: As in `add`.
+            row: The frame's own row, which comes after `lines`.
         """
-        process = self._process
-        if (
-            process.is_lost
-            or picture.shape != self._shape
-            or process.ring.n_failed != self._n_failed
-        ):
+        if not self.is_well or picture.shape != self.shape:
             return False
-        words = self._words(index, journal, lines)
+        words = self._note(index, journal, lines, row).packed()
         try:
-            taken = process.put(self._number, picture, words)
+            taken = len(words) <= _MAX_NOTE_BYTES and self._process.put(
+                self._number, picture, words
+            )
         except DarkroomLost:
             return False
         self._has_journal = self._has_journal or (taken and journal is not None)
         return taken
 
-    def _words(self, index: int, journal: Path | None, lines: Lines | None) -> dict[str, Any]:
-        words: dict[str, Any] = {"i": index}
-        if journal is not None:
-            # They become text over there: on the training thread that costs some 30 us a frame.
-            words["lines"] = lines or []
-            if not self._has_journal:
-                words["journal"] = str(journal)
-        return words
+    def hand_on(self, picture: Picture, index: int, row: Row) -> bool:
+        """Hand over a frame of which nothing is known but its row; see `hand_over`."""
+        process = self._process
+        if process.is_lost or process.ring.n_failed != self._n_failed:
+            return False
+        try:
+            return process.put(self._number, picture, packed_row(index, row))
+        except DarkroomLost:
+            return False
 
-    def settle(self) -> None:
-        """Wait until every frame is in the file.
+    def _note(
+        self, index: int, journal: Path | None, lines: Lines | None, row: Row | None = None
+    ) -> Note:
+        # They become text over there: on the training thread that costs some 30 us a frame.
+        where = None if journal is None or self._has_journal else str(journal)
+        return Note(index, where, lines or None, row)
+
+    def settle(self, n_frames: int) -> None:
+        """Wait until every frame is in the file, and encode what is still due.
+
+        Args:
+            n_frames: Frames captured, dropped ones included.
 
         Raises:
             EncoderFailed: The encoder refused a frame.
-            OSError: The disk is full, or gone; or the darkroom is.
+            OSError: The disk was full, or gone, for a frame; or the darkroom is.
         """
-        self._check()
+        self._finished = self._process.ask(Kind.FINISH, self._number, {"n": n_frames})
+        if "is_of_a_frame" in self._finished:
+            raise meant(self._finished["error"])
 
     def flush(self) -> None:
         """Do nothing: the darkroom writes each frame as it encodes it."""
@@ -226,33 +264,43 @@ class RemoteEncoder:
             EncoderFailed: The encoder refused a frame.
             OSError: The disk is full, or gone; or the darkroom is.
         """
-        words = self._ask(Kind.FINISH, {"n": n_frames})
+        if self._finished is None:
+            self.settle(n_frames)
+        assert self._finished is not None
+        words = _succeeded(self._finished)
         self.n_encoded = int(words["n_encoded"])
         return int(words["end"])
 
     def deliver(self, target: Path | None, end: int) -> MediaFacts:
         """Write the finished file; see `finish_film`."""
         where = None if target is None else str(target)
-        return MediaFacts(**self._ask(Kind.DELIVER, {"target": where, "end": end})["facts"])
+        words = self._process.ask(Kind.DELIVER, self._number, {"target": where, "end": end})
+        facts = MediaFacts(**_succeeded(words)["facts"])
+        self._is_delivered = True
+        return facts
 
     def close(self) -> None:
         """Close the growing file as it is. May be called twice."""
         if self._is_open:
             self._is_open = False
-            # Waited for: on a full disk, what is deleted next makes room only once it is closed.
             with contextlib.suppress(DarkroomLost):
-                self._process.ask(Kind.CLOSE, self._number, {})
-
-    def _ask(self, kind: Kind, words: dict[str, Any]) -> dict[str, Any]:
-        answer = self._process.ask(kind, self._number, words)
-        if "error" in answer:
-            raise meant(answer["error"])
-        return answer
+                if self._is_delivered:
+                    self._process.send(Kind.CLOSE, self._number, {})
+                else:
+                    # Waited for: on a full disk, what is deleted next makes room only once it is
+                    # closed.
+                    self._process.ask(Kind.CLOSE, self._number, {"is_waiting": True})
 
     def _check(self) -> None:
         """Raise what went wrong with this film, if anything did."""
         n_failed = self._process.ring.n_failed
-        failed = self._process.sync().get(str(self._number))
+        failed = self._process.sync().get(self._number)
         self._n_failed = n_failed
         if failed is not None:
             raise meant(failed)
+
+
+def _succeeded(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" in answer:
+        raise meant(answer["error"])
+    return answer

@@ -16,8 +16,9 @@ from enum import IntEnum
 from typing import Any
 
 from rollcam.errors import EncoderFailed
+from rollcam.store.journal import Lines, Row
 
-_HEAD = struct.Struct("<BII")
+_HEAD = struct.Struct("<BIIQ")
 
 
 class Kind(IntEnum):
@@ -25,8 +26,8 @@ class Kind(IntEnum):
 
     OPEN = 1
     """A film begins: its file, size, rates and codec."""
-    FRAME = 2
-    """A picture lies in the ring."""
+    LINES = 2
+    """More is known of a film than goes into the ring with a picture."""
     FINISH = 3
     """Encode what is due; answered."""
     DELIVER = 4
@@ -35,7 +36,9 @@ class Kind(IntEnum):
     """Answered once everything before it is done."""
     CLOSE = 6
     """The film is done with; answered once its file is closed."""
-    ANSWER = 7
+    WAKE = 7
+    """Pictures lie in the ring."""
+    ANSWER = 8
     """The darkroom's only word."""
 
 
@@ -48,16 +51,18 @@ class Message:
     """Number of the film; 0 for none."""
     words: dict[str, Any]
     """What belongs to its kind."""
+    position: int = 0
+    """How far the ring was filled when it was said: its turn comes after all that."""
 
 
-def packed(kind: Kind, film: int, words: dict[str, Any]) -> bytes:
+def packed(kind: Kind, film: int, words: dict[str, Any], position: int = 0) -> bytes:
     """Return a message as it goes to the other.
 
     Raises:
         Exception: Whatever a value raises that cannot be pickled.
     """
     said = pickle.dumps(words, protocol=5)
-    return _HEAD.pack(kind, film, len(said)) + said
+    return _HEAD.pack(kind, film, len(said), position) + said
 
 
 class Unpacker:
@@ -70,13 +75,45 @@ class Unpacker:
         """Yield the messages that are whole with this piece."""
         self._data += piece
         while len(self._data) >= _HEAD.size:
-            kind, film, n_words = _HEAD.unpack_from(self._data)
+            kind, film, n_words, position = _HEAD.unpack_from(self._data)
             n_all = _HEAD.size + n_words
             if len(self._data) < n_all:
                 return
             words = pickle.loads(bytes(self._data[_HEAD.size : n_all]))
             del self._data[:n_all]
-            yield Message(Kind(kind), film, words)
+            yield Message(Kind(kind), film, words, position)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is said of a picture in the ring."""
+
+    index: int
+    """Number of the captured frame."""
+    journal: str | None = None
+    """Where the film's journal is, once; `None` afterwards, and where there is none."""
+    lines: Lines | None = None
+    """What is appended to it before the frame is encoded."""
+    row: Row | None = None
+    """The frame's own row, which comes after `lines`."""
+
+    def packed(self) -> bytes:
+        """Return it as it goes into the ring.
+
+        Raises:
+            Exception: Whatever a value raises that cannot be pickled.
+        """
+        return pickle.dumps((self.index, self.journal, self.lines, self.row), protocol=5)
+
+
+def packed_row(index: int, row: Row) -> bytes:
+    """Return a note of a frame and its row alone, as it goes into the ring."""
+    return pickle.dumps((index, None, None, row), 5)
+
+
+def note_of(words: bytes) -> Note:
+    """Return what `Note.packed` gave."""
+    return Note(*pickle.loads(words))
 
 
 def told(error: Exception) -> dict[str, Any]:

@@ -209,28 +209,25 @@ class RecordVideo(ListModes, Directed[ObsType, ActType], gym.utils.RecordConstru
             self._start(self._named(f"{self.name_prefix}-episode-{self.episode_id}"))
         if self._in_pieces and not self.recording:
             self._start(self._named(f"{self.name_prefix}-step-{self.step_id + 1}"))
-        self._capture(is_reset=True)
+        if self.recording and self._recorder is not None:
+            self._recorder.capture(self._render_newest, is_reset=True)
+            if self._recorder.n_frames > self.video_length:
+                self._stop()
         return obs, info
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment, and film what it shows afterwards."""
         if self._is_directed:
             return super().step(action)
-        obs, reward, terminated, truncated, info = self.env.step(action)
+        result: tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]] = self.env.step(action)
         self.step_id += 1
         if self.step_trigger and self.step_trigger(self.step_id):
             self._start(self._named(f"{self.name_prefix}-step-{self.step_id}"))
         if self._in_pieces and not self.recording:
             self._start(self._named(f"{self.name_prefix}-step-{self.step_id}"))
-        ends = self.video_length == math.inf
-        self._capture(
-            reward=reward,
-            action=action,
-            info=info,
-            terminated=bool(terminated) and ends,
-            truncated=bool(truncated) and ends,
-        )
-        return obs, reward, terminated, truncated, info
+        if self.recording:
+            self._capture_step(action, *result)
+        return result
 
     def start_recording(self, video_name: str) -> None:
         """Begin a film; one that is open ends before.
@@ -311,11 +308,25 @@ class RecordVideo(ListModes, Directed[ObsType, ActType], gym.utils.RecordConstru
             finally:
                 super().close()
 
-    def _capture(self, **facts: Any) -> None:
-        if not self.recording or self._recorder is None:
+    def _capture_step(
+        self, action: Any, _obs: Any, reward: Any, terminated: Any, truncated: Any, info: Any
+    ) -> None:
+        recorder = self._recorder
+        if recorder is None:
             return
-        self._recorder.capture(self._render_newest, **facts)
-        if self._recorder.n_frames > self.video_length:
+        if self.video_length == math.inf:
+            recorder.capture(
+                self._render_newest,
+                reward=reward,
+                action=action,
+                info=info,
+                terminated=bool(terminated),
+                truncated=bool(truncated),
+            )
+            return
+        # How the episode ends is not how a film of some steps of it does.
+        recorder.capture(self._render_newest, reward=reward, action=action, info=info)
+        if recorder.n_frames > self.video_length:
             self._stop()
 
     def _cleans_list_at_reset(self) -> bool:

@@ -170,6 +170,12 @@ class Ledger:
         if self.exists:
             self._run(lambda db: db.execute(sql, key), write=True)
 
+    def ask_soon(self, key: Key) -> None:
+        """Let what was handed over, and was not asked for yet, be due now."""
+        sql = "update deliveries set due_at=0 where sink=? and target=? and state='handed' and n_asked=0"
+        if self.exists:
+            self._run(lambda db: db.execute(sql, key), write=True)
+
     def next_due(self, key: Key) -> tuple[float | None, float | None]:
         """Return when the next film is to be sent, and when the place is to be asked for one."""
         sql = (

@@ -98,6 +98,7 @@ class Line:
         self._said: set[str] = set()
         self._budget = Budget(bytes_per_min or getattr(sink, "bytes_per_min", None))
         self._patience_s = patience_s
+        self._confirm_s = max(CONFIRM_S, float(getattr(sink, "confirm_after_s", CONFIRM_S)))
         self._run_ids = run_ids
         self._backoff = Backoff(jitter)
         self._publisher = uuid.uuid4().hex
@@ -172,8 +173,15 @@ class Line:
 
     def hurry(self) -> None:
         """Forget the waits after failures: everything may be tried once more, now."""
-        self._paused_until = self._next_ask_at = 0.0
+        self._paused_until = 0.0
         self._ledger.hurry(self.key)
+        self.confirm_soon()
+
+    def confirm_soon(self) -> None:
+        """Ask for what was handed over without waiting for more: somebody waits for the answer."""
+        self._confirm_s = CONFIRM_S
+        self._next_ask_at = 0.0
+        self._ledger.ask_soon(self.key)
 
     def backs_off_s(self) -> float:
         """Return for how many seconds nothing is to be sent."""
@@ -302,16 +310,17 @@ class Line:
         self._budget.spend(n_bytes, now)
         handed = replace(
             entry, state=State.HANDED, reference=str(reference)[:_MAX_TEXT], reason=None,
-            due_at=now,
+            due_at=now + (self._confirm_s if self._confirm_s > CONFIRM_S else 0.0),
         )  # fmt: skip
         if prepared.was_changed():
             handed = replace(
                 handed, state=State.QUEUED, must_ask=False, attempts=0, mtime_ns=0, sha256=None
             )
         self._ledger.put([handed])
-        # Several are asked for together, or when nothing more is to be sent.
+        # Several are asked for together, or, where the answer may be there, when nothing more is to
+        # be sent.
         self._next_ask_at = max(self._next_ask_at, now + CONFIRM_S)
-        self._has_unasked = True
+        self._has_unasked = self._confirm_s <= CONFIRM_S
 
     def _ask(self, entries: list[Entry], now: float) -> None:
         """Ask the place what it has of these, and write down what follows."""
@@ -323,7 +332,7 @@ class Line:
         if not asked:
             return
         # After a full batch the next one is asked for at once, or a long list would take for ever.
-        self._next_ask_at = now + (CONFIRM_S if len(entries) < _ASK_BATCH else 0.0)
+        self._next_ask_at = now + (self._confirm_s if len(entries) < _ASK_BATCH else 0.0)
         try:
             answer = self.sink.stored([prepared.delivery for _, prepared in asked])
             there = None if answer is None else {str(episode_id) for episode_id in answer}
@@ -340,37 +349,41 @@ class Line:
         if there is None:
             self._ledger.put([self._unsure(entry, now) for entry, _ in asked])
             return
-        for entry, prepared in asked:
-            if entry.episode_id not in there:
-                self._absent(entry, now)
-                continue
-            entry = replace(entry, sha256=prepared.delivery.sha256)
-            if entry.publisher != self._publisher:
-                self.tally.n_already_there += 1
-            self.tally.n_stored += 1
-            self._end(entry, State.STORED, None)
+        told = [
+            self._arrived(entry, prepared)
+            if entry.episode_id in there
+            else self._absent(entry, now)
+            for entry, prepared in asked
+        ]
+        self._ledger.put(told)
+        for entry in told:
+            if entry.state in (State.STORED, State.FAILED):
+                self._source.release(entry)
 
-    def _absent(self, entry: Entry, now: float) -> None:
+    def _arrived(self, entry: Entry, prepared: Prepared) -> Entry:
+        if entry.publisher != self._publisher:
+            self.tally.n_already_there += 1
+        self.tally.n_stored += 1
+        arrived = replace(entry, sha256=prepared.delivery.sha256)
+        return self._ended(arrived, State.STORED, None)
+
+    def _absent(self, entry: Entry, now: float) -> Entry:
         """The place does not have it: it is on its way, or lost, or was never sent."""
         if entry.state is State.QUEUED:
-            self._ledger.put([replace(entry, must_ask=False, due_at=min(entry.due_at, now))])
-            return
+            return replace(entry, must_ask=False, due_at=min(entry.due_at, now))
         is_ours = entry.publisher == self._publisher
         patience_s = self._patience_s if is_ours else SETTLE_S
         if 0 <= now - entry.sent_at < patience_s:
             later = self._later(entry, now)
-            due_at = min(later.due_at, entry.sent_at + patience_s)
-            self._ledger.put([replace(later, due_at=due_at)])
-        elif entry.state is State.SENDING:
-            self._ledger.put([replace(entry, state=State.QUEUED, due_at=0.0)])
-        else:
-            lost = replace(entry, n_lost=entry.n_lost + 1)
-            reason = f"handed over {lost.n_lost} times, and it never arrived"
-            if lost.n_lost >= MAX_LOST:
-                self._end(lost, State.FAILED, reason)
-                self._tell("lost", SinkError(f"{entry.name}: {reason}"))
-            else:
-                self._ledger.put([replace(lost, state=State.QUEUED, reason=reason, due_at=0.0)])
+            return replace(later, due_at=min(later.due_at, entry.sent_at + patience_s))
+        if entry.state is State.SENDING:
+            return replace(entry, state=State.QUEUED, due_at=0.0)
+        lost = replace(entry, n_lost=entry.n_lost + 1)
+        reason = f"handed over {lost.n_lost} times, and it never arrived"
+        if lost.n_lost < MAX_LOST:
+            return replace(lost, state=State.QUEUED, reason=reason, due_at=0.0)
+        self._tell("lost", SinkError(f"{entry.name}: {reason}"))
+        return self._ended(lost, State.FAILED, reason)
 
     def _unsure(self, entry: Entry, now: float) -> Entry:
         """The place cannot tell: what was handed over stays so, anything else is sent again.
@@ -414,17 +427,20 @@ class Line:
         )  # fmt: skip
 
     def _end(self, entry: Entry, state: State, reason: str | None) -> None:
+        ended = self._ended(entry, state, reason)
+        self._ledger.put([ended])
+        self._source.release(ended)
+
+    def _ended(self, entry: Entry, state: State, reason: str | None) -> Entry:
         if state is State.DROPPED:
             self.tally.n_dropped += 1
             logger.info("not published to %s: %s: %s", self.label, entry.name, reason)
         elif state is State.FAILED:
             self.tally.n_failed += 1
-        ended = replace(
+        return replace(
             entry, state=state, reason=reason and reason[:_MAX_TEXT], ended_at=self._clock.now(),
             must_ask=False, due_at=0.0,
         )  # fmt: skip
-        self._ledger.put([ended])
-        self._source.release(ended)
 
     def _fail(self, cause: str, error: BaseException) -> None:
         self._paused_until = self._clock.now() + self._backoff.after(self.n_failures)

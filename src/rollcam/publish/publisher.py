@@ -147,6 +147,8 @@ class Publisher:
         if self.is_inherited:
             return False
         deadline = self._clock.monotonic() + timeout_s
+        for lane in self._lanes:
+            lane.confirm_soon()
         while not self._is_done():
             left = deadline - self._clock.monotonic()
             if left <= 0:
@@ -245,6 +247,15 @@ class _Lane:
                 self._starter = threading.get_ident()
                 self._is_running = self._worker.submit(None, 0, timeout_s=0)
                 self._is_running = self._is_running and not self._has_no_thread
+
+    def confirm_soon(self) -> None:
+        """Have the sink asked now for what it was handed: somebody waits for the answer."""
+        try:
+            self.line.confirm_soon()
+        except StoreError as error:
+            logger.info("%s", error)
+        with self._lock:
+            self._wake.set()
 
     def begin_close(self, deadline: float) -> None:
         """Tell the thread to end, by then at the latest."""

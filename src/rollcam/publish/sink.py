@@ -6,8 +6,9 @@ thread. A sink that raises `SinkError` is asked again later; one that raises `Si
 
 Third parties offer theirs by an entry point of the group `rollcam.sinks`.
 
-A sink may have three more attributes: `bytes_per_min`, an `int`, is how much the
-place wants to get per minute at most; `cli_options`, a `str` such as `--to wandb --project p`, is
+A sink may have four more attributes: `bytes_per_min`, an `int`, is how much the
+place wants to get per minute at most; `confirm_after_s`, a `float`, is how long films usually take to
+arrive: `stored` is asked no earlier and no more often, unless somebody waits for the answer; `cli_options`, a `str` such as `--to wandb --project p`, is
 what `rollcam publish DIR` has to be told to go on with this very target; `hurry(is_closing)`, a method,
 is called with `True` when the publisher begins to close, from another thread and while `publish` may
 wait for something, and with `False` when it is done.

@@ -22,6 +22,9 @@ from rollcam.sinks.wandb_run import RunChoice, logs_of
 HAND_OVER_TIMEOUT_S = 100.0
 REPAIR_AFTER_S = 30.0
 """wandb uploads by itself some seconds after the hand-over; we do not race it."""
+CONFIRM_AFTER_S = 5.0
+"""Films take seconds to be uploaded, or to stand in an offline run's log, and each question takes the
+interpreter from the training some dozen times."""
 END_TIMEOUT_S = 10.0
 """wandb-core writes the end of an offline run's log after `finish` has returned."""
 
@@ -59,6 +62,7 @@ class WandbSink:
     name = "wandb"
     bytes_per_min = 40_000_000
     """What W&B's own page of limits recommends."""
+    confirm_after_s = CONFIRM_AFTER_S
 
     def __init__(
         self,

@@ -39,6 +39,26 @@ _MAX_BYTES = 2**30
 Lines: TypeAlias = list[tuple[str, Mapping[str, Any]]]
 """Kinds and values, oldest first."""
 
+Row: TypeAlias = tuple[int, float | None, float | None, tuple[Any, ...], Mapping[str, Any]]
+"""What is known of a frame: steps so far, reward, return, the action if there was one, and values of
+the info."""
+
+
+def columns_of(row: Row) -> dict[str, Any]:
+    """Return a row's values by the names of their columns."""
+    _, reward, total, action, infos = row
+    columns: dict[str, Any] = {"reward": reward, "return": total}
+    if action:
+        (columns["action"],) = action
+    for key, value in infos.items():
+        columns[f"info.{key}"] = value
+    return columns
+
+
+def line_of(index: int, row: Row) -> tuple[str, dict[str, Any]]:
+    """Return the journal's line of a frame."""
+    return "row", {"i": index, "steps": row[0], "columns": columns_of(row)}
+
 
 class Journal:
     """Writes the journal of one film.

@@ -271,6 +271,9 @@ def _fitting(plain: dict[str, Any]) -> str:
 
 def _plain(value: Any, above: tuple[int, ...] = ()) -> Any:
     """Return `value` as JSON can say it; what it cannot is said in words."""
+    # Most are these, and each of the questions below takes its time.
+    if type(value) in _ALREADY_PLAIN:
+        return value
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, float | np.floating):
@@ -290,6 +293,9 @@ def _plain(value: Any, above: tuple[int, ...] = ()) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item, above) for item in value]
     return str(value)[:500]
+
+
+_ALREADY_PLAIN = frozenset({type(None), bool, int, str})
 
 
 def _told(path: str, value: Any, expected: str) -> str:
