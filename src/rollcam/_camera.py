@@ -203,10 +203,13 @@ class Camera:
             UsageError: No episode is open.
             RollcamError: With `on_error="raise"`, what went wrong.
         """
-        if not (terminated or truncated or is_reset):
-            chute = self._open_chute()
-            if chute is not None and chute.take(frame, reward, action, info):
-                return True
+        chute = self._chute
+        if (
+            chute is not None
+            and not (terminated or truncated or is_reset or self._reporter.has_news(self._engine))
+            and chute.take(frame, reward, action, info)
+        ):
+            return True
         return self._record(
             lambda: (frame, False),
             Step(reward, action, info, is_reset),
@@ -231,8 +234,10 @@ class Camera:
         `render` is no longer called.
         """
         get: Callable[[], tuple[Any, bool]] = partial(render_counted, render)
-        chute = None if terminated or truncated or is_reset else self._open_chute()
-        if chute is not None:
+        chute = self._chute
+        if chute is not None and not (
+            terminated or truncated or is_reset or self._reporter.has_news(self._engine)
+        ):
             try:
                 raw = render()
             except Exception as error:  # noqa: BLE001 - it is told where all others are
@@ -268,11 +273,6 @@ class Camera:
         future = self._engine.end(take, terminated=terminated, truncated=truncated)
         self._report()
         return future
-
-    def _open_chute(self) -> Chute | None:
-        """Return the short way for the next frame, unless there is something to tell."""
-        chute = self._chute
-        return None if chute is None or self._reporter.has_news(self._engine) else chute
 
     def _record(
         self,

@@ -63,7 +63,7 @@ class Take:
             self.final_info = info
         if reward is None:
             return
-        value = as_number(reward)
+        value = reward if type(reward) is float else as_number(reward)
         if value is None:
             return
         self.episode_return = (self.episode_return or 0.0) + value
@@ -201,6 +201,8 @@ def _as_array(value: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
 
 def small(value: Any) -> Scalar | list[Any]:
     """Return a scalar or a short list as plain Python; anything larger becomes `None`."""
+    if type(value) is np.int64:  # what most policies of discrete actions give
+        return int(value)
     is_scalar, plain = as_scalar(value)
     if is_scalar:
         return plain

@@ -70,7 +70,9 @@ def told(recorder: rollcam.Recorder, k: int) -> None:
 
 def of_many_kinds(recorder: rollcam.Recorder, k: int) -> None:
     frame: Any = barcode.draw(k, 64, 48)
-    if k % 7 == 3:
+    if k % 7 == 0:
+        recorder.flush()  # what is not like the frame before waits, and so does what comes after it
+    elif k % 7 == 3:
         frame = frame / np.float32(255)
     elif k % 7 == 4:
         frame = np.asfortranarray(frame)
@@ -106,7 +108,7 @@ def test_the_film_is_the_one_that_a_thread_makes(
     here = filmed(tmp_path / "thread", "thread", make, **settings)
     assert n_taken == [0]
     there = filmed(tmp_path / "process", "process", make, **settings)
-    assert n_taken[0] > N / 4
+    assert n_taken[0] > 5
     assert (there.status, there.n_frames, there.n_dropped) == ("complete", N, 0)
     assert frames_of(there) == list(range(N))
     for name in (

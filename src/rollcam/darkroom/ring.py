@@ -107,7 +107,10 @@ class Ring:
         height, width, _ = picture.shape
         self._bytes[place + _RECORD_BYTES : place + _RECORD_BYTES + n_words] = words
         _RECORD.pack_into(self._bytes, place, end, at, film, n_words, height, width, *strides)
-        self._publish(end)
+        # Whoever sees the number has to see the record, on processors that write in another order too.
+        if not _WRITES_IN_ORDER:
+            _keep_order(self._fence)
+        self._head = self._counts[_HEAD] = end
         return True
 
     def close(self) -> None:
@@ -138,19 +141,13 @@ class Ring:
             return head
         if head == freed and n_bytes <= size:
             self._skip_to(front)
-            self._publish(front)
+            _keep_order(self._fence)
+            self._head = self._counts[_HEAD] = front
         return None
 
     def _skip_to(self, front: int) -> None:
         place = _HEADER + self._head % self.size_bytes
         _RECORD.pack_into(self._bytes, place, front, 0, 0, 0, 0, 0, 0, 0, 0)
-
-    def _publish(self, end: int) -> None:
-        # Whoever sees the number has to see the record, on processors that write in another order too.
-        if not _WRITES_IN_ORDER:
-            _keep_order(self._fence)
-        self._head = end
-        self._counts[_HEAD] = end
 
     def _copy(self, picture: Picture, offset: int) -> tuple[int, ...]:
         order = sorted(range(3), key=lambda axis: -abs(picture.strides[axis]))
