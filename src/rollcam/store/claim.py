@@ -98,6 +98,11 @@ class Claim:
             self.release()
             raise
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its file is there still, and not another one of that name."""
+        return _identity(_lock_path(self._folder, self.claim_id)) == self._file
+
     def renew(self) -> None:
         """Put the claim back in place, should somebody have deleted the folder meanwhile.
 

@@ -153,11 +153,15 @@ class Folder:
             OSError: It cannot be made.
             StoreError: The claim on it cannot be held.
         """
+        reserve = self.growing / RESERVE
+        is_there = reserve.exists()
+        # Asked three times for a film, and each call takes the interpreter from the training.
+        if is_there and self.claim.is_in_place:
+            return
         self._make()
         self.claim.renew()
         self.growing.mkdir(exist_ok=True)
-        reserve = self.growing / RESERVE
-        if not reserve.exists():
+        if not is_there:
             # A disk that is full already has no reserve; its films say so themselves.
             with contextlib.suppress(OSError):
                 reserve.write_bytes(bytes(_RESERVE_BYTES))
