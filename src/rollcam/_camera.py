@@ -236,7 +236,11 @@ class Camera:
         get: Callable[[], tuple[Any, bool]] = partial(render_counted, render)
         chute = self._chute
         if chute is not None and not (
-            terminated or truncated or is_reset or self._reporter.has_news(self._engine)
+            terminated
+            or truncated
+            or is_reset
+            or chute.is_blocked
+            or self._reporter.has_news(self._engine)
         ):
             try:
                 raw = render()
@@ -282,10 +286,10 @@ class Camera:
         terminated: bool,
         truncated: bool,
     ) -> bool:
+        self._chute = None
         if self._engine.is_inherited:
             return False
         take = self._open_take()
-        self._chute = None
         taken = self._intake.record(take, get, step)
         if taken:
             self._chute = self._engine.chute(take)

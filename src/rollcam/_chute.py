@@ -35,6 +35,11 @@ class Chute:
         self._context = context
         self._shape = encoder.shape
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it leads nowhere: the process is gone, or is the parent's."""
+        return self._encoder.is_lost
+
     def take(self, raw: Any, reward: Any, action: Any, info: Mapping[str, Any] | None) -> bool:
         """Take a frame, if it can be taken like the one before and at once; say whether it was.
 
@@ -57,10 +62,13 @@ class Chute:
             return False
         before = take.n_steps, take.final_info, take.episode_return, take.pending_reward
         take.step(reward, info)
-        row = take.row(action, info)
-        if self._encoder.hand_on(raw, take.n_captured, row):
-            take.keep(row)
-            take.film.n_frames += 1
+        index, row = take.n_captured, take.row(action, info)
+        # Before it goes: whatever interrupts this thread in between, no number is given twice.
+        take.keep(row)
+        take.film.n_frames += 1
+        if self._encoder.hand_on(raw, index, row):
             return True
+        take.film.n_frames -= 1
+        take.unkeep()
         take.n_steps, take.final_info, take.episode_return, take.pending_reward = before
         return False

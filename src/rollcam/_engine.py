@@ -155,10 +155,8 @@ class Engine:
 
     def chute(self, take: Take) -> Chute | None:
         """Return the short way for frames like the last one; `None` when that did not go over there."""
-        encoder = take.film.elsewhere
-        if encoder is None or not self._lane_of(take).worker.has_done(take.ticket):
-            return None
-        return Chute(take, encoder, self.context)
+        encoder = take.film.elsewhere if take.is_elsewhere else None
+        return None if encoder is None else Chute(take, encoder, self.context)
 
     def add(self, take: Take, frame: Frame, row: Row, *, is_lent: bool = False) -> bool:
         """Hand a frame to a background thread, or to another process; say whether it was taken.
@@ -175,7 +173,10 @@ class Engine:
         self._note_context(take)
         lines, take.unlogged = take.unlogged, []
         lane = self._lane_of(take)
-        if self.hands_over(take) and self._hand_over(take, frame, index, lines, row):
+        take.is_elsewhere = self.hands_over(take) and self._hand_over(
+            take, frame, index, lines, row
+        )
+        if take.is_elsewhere:
             return True
         if is_lent and isinstance(frame, Taken) and frame.buffer is None:
             array, buffer = self.pool.copy(frame.array)

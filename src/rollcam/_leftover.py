@@ -38,7 +38,7 @@ OURS = (
 """How the files end that we put where films grow."""
 _MINIMAL = Episode(episode_id="", run_id="", name="", status=EpisodeStatus.TRUNCATED_BY_CRASH)
 _MAX_HEAD_BYTES = 4096
-_WRITER_S, _LOOK_S = 10.0, 0.02
+_WRITER_S, _OPENING_S, _LOOK_S = 10.0, 3.0, 0.02
 """How long a process that still writes is waited for, and how often it is looked, in seconds."""
 _MIN_FPS, _MAX_FPS = 1e-3, 1e5
 _MARGIN_S = Fraction(1, 1_000_000)
@@ -67,6 +67,9 @@ class Leftover:
             RollcamError: It cannot be read, or a newer Rollcam wrote its journal.
             OSError: The disk is full, or gone.
         """
+        told = self._told()
+        if (told.medium or {}).get("suffix") == ".mp4":
+            _wait_until_it_is_there(self._growing / f"{self._id}.mp4")
         _wait_for_writer(self._growing / f"{self._id}.mp4")
         told = self._told()
         self.has_sinks = told.head.get("has_sinks") is True
@@ -164,6 +167,13 @@ class Leftover:
         line = sidecar.as_json({"commit": sidecar.as_dict(episode)}).encode()
         with open(path, "ab", buffering=0) as file:
             file.write(b"\n" + line + b"\n")
+
+
+def _wait_until_it_is_there(growing: Path) -> None:
+    """Wait for a film that a darkroom was told to open when its trainer died, and is still to open."""
+    deadline = time.monotonic() + _OPENING_S
+    while not growing.exists() and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
 
 
 def _wait_for_writer(growing: Path) -> None:

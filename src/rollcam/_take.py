@@ -43,6 +43,7 @@ class Take:
     size: tuple[int, int] | None = None
     error: Exception | None = None
     is_over: bool = False
+    is_elsewhere: bool = False
     final_info: Mapping[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] = field(default_factory=dict)
     at_path: Path | None = None
@@ -80,6 +81,11 @@ class Take:
         self.rows.append(row)
         self.n_captured += 1
         self.pending_reward = None
+
+    def unkeep(self) -> None:
+        """Take the last `keep` back."""
+        self.rows.pop()
+        self.n_captured -= 1
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the step columns, a row for each captured frame."""

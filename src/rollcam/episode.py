@@ -244,7 +244,7 @@ def as_scalar(value: Any) -> tuple[bool, Scalar]:
     """
     if value is None or type(value) in (bool, int, float):
         return True, value
-    if isinstance(value, np.number) and value.dtype.kind in "iuf":
+    if isinstance(value, np.integer | np.float64 | np.float32):
         return True, value.item()
     # Plain Python: a class of the training's own would mean nothing to another process.
     if isinstance(value, int | float):

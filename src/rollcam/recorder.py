@@ -101,8 +101,7 @@ class Recorder(Camera):
         threads: Background threads; more than one helps where several cameras film at once.
         encode_in: `"thread"`: films are encoded on a thread of this process. `"process"`: in a process of
             its own: a kill of the training then loses no frame that was handed over, and trainings
-            that film every episode, and have a core to spare, are somewhat faster. It costs 0.3 s of a
-            core and 60 MB, once. Not on Windows.
+            that have a core to spare are faster. It costs 0.3 s of a core and 60 MB, once. Not on Windows.
         run_id: The run that the films belong to; default: a new one. Recorders in several processes
             that are given the same one are one run.
         max_bytes: Bound of the films' files of this run, in bytes: the oldest films go first, the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 
 import rollcam
 from rollcam._chute import Chute
+from rollcam._worker import Worker
+from rollcam.darkroom.room import RemoteEncoder
 from rollcam.episode import Episode
 from rollcam.errors import FrameMendedWarning, RecordingFailedWarning
 from tests import barcode
@@ -204,6 +207,77 @@ def test_another_film_that_fails_does_not_hold_it_up(tmp_path: Path, n_taken: li
     assert "shape" in (lost.reason or "")
     assert frames_of(made) == list(range(N))
     assert n_taken[0] > N / 4
+
+
+def test_every_row_is_in_the_journal_however_early_the_film_was_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_taken: list[int]
+) -> None:
+    """Here the background thread is always done before the training thread goes on."""
+    submit = Worker.submit
+
+    def at_once(self: Worker[Any], *args: Any, **settings: Any) -> bool:
+        is_taken = submit(self, *args, **settings)
+        self.flush(20)
+        return is_taken
+
+    monkeypatch.setattr(Worker, "submit", at_once)
+    with rollcam.Recorder(tmp_path, fps=25, encode_in="process") as recorder:
+        (lane,) = recorder._engine._lanes
+        wait_until(lambda: bool(lane.darkroom and lane.darkroom.is_ready), "the process is ready")
+        recorder.begin()
+        for k in range(N):
+            recorder.frame(barcode.draw(k, 64, 48), reward=1.0)
+        recorder.flush()
+        (journal,) = (tmp_path / ".rollcam").rglob("*.journal")
+        told = [json.loads(line) for line in journal.read_text().splitlines() if line]
+        assert [line["row"]["i"] for line in told if "row" in line] == list(range(N))
+        assert n_taken[0] > N / 2
+        recorder.end()
+
+
+def test_a_forked_child_renders_nothing(tmp_path: Path, n_taken: list[int]) -> None:
+    def make(recorder: rollcam.Recorder, k: int) -> None:
+        if k == 20:
+            assert n_taken[0] > 5
+            child = os.fork()
+            if child == 0:
+                try:
+                    recorder.capture(lambda: os._exit(3), reward=1.0)
+                finally:
+                    os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        recorder.capture(lambda: barcode.draw(k, 64, 48), reward=1.0)
+
+    made = filmed(tmp_path, "process", make)
+    assert frames_of(made) == list(range(N))
+
+
+def test_a_handler_that_interrupts_it_costs_no_other_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C arrives when the frame is in the ring, and nothing here has heard of that yet."""
+    hand_on = RemoteEncoder.hand_on
+
+    def interrupted(self: RemoteEncoder, picture: Any, index: int, row: Any) -> bool:
+        is_taken = hand_on(self, picture, index, row)
+        if index == 20:
+            raise KeyboardInterrupt
+        return is_taken
+
+    monkeypatch.setattr(RemoteEncoder, "hand_on", interrupted)
+    interrupts = []
+
+    def make(recorder: rollcam.Recorder, k: int) -> None:
+        try:
+            recorder.frame(barcode.draw(k, 64, 48), reward=1.0)
+        except KeyboardInterrupt:
+            interrupts.append(k)
+
+    made = filmed(tmp_path, "process", make)
+    assert interrupts == [20]
+    assert (made.status, made.n_frames, made.n_encoded) == ("complete", N, N)
+    assert frames_of(made) == list(range(N))
+    assert made.read_steps()["return"] == [None, *(float(k) for k in range(1, N))]
 
 
 def _note(index: int) -> bytes:

@@ -564,6 +564,33 @@ def test_recovery_waits_for_what_a_dead_trainer_had_handed_over(tmp_path: Path) 
     wait_until(lambda: not psutil.pid_exists(pid), "the process ends by itself")
 
 
+def test_recovery_waits_for_a_film_that_is_still_to_be_opened(tmp_path: Path) -> None:
+    code = f"""
+        recorder = rollcam.Recorder(folder, fps=25, encode_in="process")
+        (lane,) = recorder._engine._lanes
+        wait_until(lambda: lane.darkroom.is_ready, "the process is ready")
+        import psutil
+        child = psutil.Process().children()[0]
+        child.suspend()
+        recorder.begin()
+        recorder.frame(barcode.draw(0, 64, 48), reward=1.0)
+        wait_until(lambda: not lane.worker.waiting_bytes, "the first is handed over")
+        for k in range(1, {N}):
+            recorder.frame(barcode.draw(k, 64, 48), reward=1.0)
+        wait_until(lambda: not lane.worker.waiting_bytes, "all are")
+        print(child.pid, flush=True)
+        die()
+    """
+    pid = int(run(code, tmp_path, status=-signal.SIGKILL).stdout)
+    assert not list((tmp_path / ".rollcam").rglob("*.mp4"))
+    timer = threading.Timer(0.5, psutil.Process(pid).resume)
+    timer.start()
+    (made,) = recover(tmp_path).recovered
+    timer.join(20)
+    assert frames_of(made) == list(range(N))
+    assert made.read_steps()["return"] == [float(k + 1) for k in range(N)]
+
+
 def test_a_path_that_is_no_text_is_no_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

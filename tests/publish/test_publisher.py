@@ -22,7 +22,7 @@ import rollcam
 from rollcam._publication import Publication, open_publisher
 from rollcam.errors import SettingError, StoreError
 from rollcam.publish.entry import State
-from rollcam.publish.ledger import Ledger
+from rollcam.publish.ledger import FILE_NAME, Ledger
 from rollcam.publish.source import queue
 from tests.example_sink.example_sink import ShelfSink
 from tests.films import wait_until
@@ -47,6 +47,18 @@ def test_films_go_out_as_they_are_announced(tmp_path: Path) -> None:
             assert publication.flush(20)
             assert len(sink.films()) == k + 1
         assert not publication.problems
+
+
+def test_to_flush_before_the_first_film_settles_nothing(tmp_path: Path) -> None:
+    """A sink may know its place only with the first film: the run that the trainer opens later."""
+    sink = ShelfSink(tmp_path / "shelf")
+    with publishing(tmp_path / "films", sink) as publication:
+        assert publication.flush(5)
+        sink.target = "the trainer's run"
+        publication.announce(add_film(tmp_path / "films", "a"))
+        assert publication.flush(20)
+    (key,) = Ledger(tmp_path / "films" / ".rollcam" / FILE_NAME).counts()
+    assert key == (sink.name, "the trainer's run")
 
 
 def test_the_thread_outlives_quiet_times_and_ends_at_close(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ forked from it may hold it open."""
 _PIECE = 65536
 
 _NAP_S, _AWAKE_S = 0.002, 0.1
-"""While frames come, it looks for the next one by itself, in seconds: to be woken costs the training
-thread more than to write the message."""
+"""While frames come, it looks for the next one by itself, in seconds: to wake it is a system call on the
+training thread."""
 
 
 def main(commands: int, answers: int, ring: int, parent: int) -> None:
@@ -153,7 +153,8 @@ class _Room:
     def film(self, record: Record) -> None:
         """Add a picture to its film; what goes wrong costs that film only."""
         film = self._films.get(record.film)
-        if film is None or record.film in self._failed:
+        # What comes behind the end, from where a handler interrupted the training, has no place in it.
+        if film is None or film.is_finished or record.film in self._failed:
             return
         try:
             note = note_of(record.words)
@@ -189,7 +190,9 @@ class _Room:
         elif message.kind is Kind.LINES:
             self._films[message.film].write_down(Note(0, words["journal"], words["lines"]))
         elif message.kind is Kind.FINISH:
-            encoder = self._films[message.film].encoder
+            film = self._films[message.film]
+            film.is_finished = True
+            encoder = film.encoder
             return {"end": encoder.finish(words["n"]), "n_encoded": encoder.n_encoded}
         elif message.kind is Kind.DELIVER:
             target = None if words["target"] is None else Path(words["target"])
@@ -207,6 +210,7 @@ class _Strip:
             Path(words["path"]), words["width"], words["height"],
             Timeline(rate, output_rate), Codec(**words["codec"]),
         )  # fmt: skip
+        self.is_finished = False
         self._journal: BinaryIO | None = None
         # Who finds its trainer dead waits until this is let go of: see `_leftover`.
         self._held: BinaryIO = open(words["path"], "rb")  # noqa: SIM115 - closed by `close`

@@ -133,10 +133,23 @@ class Process:
             is_in = self.ring.put(film, picture, words)
             self._is_wanted = is_waiting and not is_in
             self._n_put += is_in
-            # Now and then in any case: only who writes to it notices that it is gone.
-            if is_in and (self.ring.is_asleep or not self._n_put % _SIGN_OF_LIFE):
+        finally:
+            self._holder = None
+            # Also what has it seen that the record is there before it is asked whether it sleeps.
+            self._sending.release()
+        # Now and then in any case: only who writes to it notices that it is gone.
+        if is_in and (self.ring.is_asleep or not self._n_put % _SIGN_OF_LIFE):
+            self._wake()
+        return is_in
+
+    def _wake(self) -> None:
+        """Have it look into the ring; who else is just saying something does that, too."""
+        if not self._sending.acquire(timeout=0):
+            return
+        self._holder = threading.get_ident()
+        try:
+            if not self.is_lost:
                 self._write_at_once(packed(Kind.WAKE, 0, {}))
-            return is_in
         finally:
             self._holder = None
             self._sending.release()

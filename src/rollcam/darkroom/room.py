@@ -34,7 +34,8 @@ class Darkroom:
     It takes 0.3 s until it is ready. Films that begin before are encoded here: frames that wait for it
     would be lost if the training were killed meanwhile.
 
-    Belongs to one background thread; `RemoteEncoder.hand_over` alone may be called on others.
+    Belongs to one background thread; `RemoteEncoder.hand_over` and `hand_on` alone may be called on
+    others.
     """
 
     def __init__(self) -> None:
@@ -150,6 +151,11 @@ class RemoteEncoder:
         process.send(Kind.OPEN, self._number, given)
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the process is gone, or belongs to the one that this was forked from."""
+        return self._process.is_lost
+
+    @property
     def is_well(self) -> bool:
         """Whether nothing has gone wrong there, with this film or another, that was not looked at."""
         process = self._process
@@ -232,7 +238,8 @@ class RemoteEncoder:
     ) -> Note:
         # They become text over there: on the training thread that costs some 30 us a frame.
         where = None if journal is None or self._has_journal else str(journal)
-        return Note(index, where, lines or None, row)
+        # What has no journal keeps no lines, and they may be many.
+        return Note(index, where, None if journal is None else lines or None, row)
 
     def settle(self, n_frames: int) -> None:
         """Wait until every frame is in the file, and encode what is still due.

@@ -35,7 +35,7 @@ class Kind(IntEnum):
     SYNC = 5
     """Answered once everything before it is done."""
     CLOSE = 6
-    """The film is done with; answered once its file is closed."""
+    """The film is done with; answered once its file is closed, where that is waited for."""
     WAKE = 7
     """Pictures lie in the ring."""
     ANSWER = 8

@@ -178,7 +178,10 @@ class Line:
         self.confirm_soon()
 
     def confirm_soon(self) -> None:
-        """Ask for what was handed over without waiting for more: somebody waits for the answer."""
+        """From now on, ask for what was handed over without waiting for more.
+
+        For when somebody waits for the answer. May be called on another thread.
+        """
         self._confirm_s = CONFIRM_S
         self._next_ask_at = 0.0
         self._ledger.ask_soon(self.key)

@@ -250,8 +250,10 @@ class _Lane:
 
     def confirm_soon(self) -> None:
         """Have the sink asked now for what it was handed: somebody waits for the answer."""
+        if self._line is None:  # to make it would be to ask the sink for its target too early
+            return
         try:
-            self.line.confirm_soon()
+            self._line.confirm_soon()
         except StoreError as error:
             logger.info("%s", error)
         with self._lock:
