@@ -203,12 +203,8 @@ class Camera:
             UsageError: No episode is open.
             RollcamError: With `on_error="raise"`, what went wrong.
         """
-        chute = self._chute
-        if (
-            chute is not None
-            and not (terminated or truncated or is_reset or self._reporter.has_news(self._engine))
-            and chute.take(frame, reward, action, info)
-        ):
+        chute = self._open_chute(terminated or truncated or is_reset)
+        if chute is not None and chute.take(frame, reward, action, info):
             return True
         return self._record(
             lambda: (frame, False),
@@ -234,14 +230,8 @@ class Camera:
         `render` is no longer called.
         """
         get: Callable[[], tuple[Any, bool]] = partial(render_counted, render)
-        chute = self._chute
-        if chute is not None and not (
-            terminated
-            or truncated
-            or is_reset
-            or chute.is_blocked
-            or self._reporter.has_news(self._engine)
-        ):
+        chute = self._open_chute(terminated or truncated or is_reset)
+        if chute is not None:
             try:
                 raw = render()
             except Exception as error:  # noqa: BLE001 - it is told where all others are
@@ -277,6 +267,12 @@ class Camera:
         future = self._engine.end(take, terminated=terminated, truncated=truncated)
         self._report()
         return future
+
+    def _open_chute(self, is_special: bool) -> Chute | None:
+        """Return the short way for a frame in the middle, while there is nothing to tell."""
+        chute = self._chute
+        is_shut = chute is None or is_special or chute.is_blocked
+        return None if is_shut or self._reporter.has_news(self._engine) else chute
 
     def _record(
         self,

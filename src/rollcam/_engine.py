@@ -155,7 +155,7 @@ class Engine:
 
     def chute(self, take: Take) -> Chute | None:
         """Return the short way for frames like the last one; `None` when that did not go over there."""
-        encoder = take.film.elsewhere if take.is_elsewhere else None
+        encoder = take.film.elsewhere if take.was_handed_over else None
         return None if encoder is None else Chute(take, encoder, self.context)
 
     def add(self, take: Take, frame: Frame, row: Row, *, is_lent: bool = False) -> bool:
@@ -173,10 +173,10 @@ class Engine:
         self._note_context(take)
         lines, take.unlogged = take.unlogged, []
         lane = self._lane_of(take)
-        take.is_elsewhere = self.hands_over(take) and self._hand_over(
+        take.was_handed_over = self.hands_over(take) and self._hand_over(
             take, frame, index, lines, row
         )
-        if take.is_elsewhere:
+        if take.was_handed_over:
             return True
         if is_lent and isinstance(frame, Taken) and frame.buffer is None:
             array, buffer = self.pool.copy(frame.array)

@@ -14,7 +14,7 @@ import numpy as np
 from rollcam._film import Film
 from rollcam.episode import Episode, EpisodeStatus, Scalar, as_scalar, scalars_of
 from rollcam.store import sidecar
-from rollcam.store.journal import Journal, Lines, Row
+from rollcam.store.journal import Journal, Lines, Row, columns_of
 from rollcam.store.layout import NameTemplate
 
 _MAX_ACTION_SIZE = 16
@@ -43,7 +43,7 @@ class Take:
     size: tuple[int, int] | None = None
     error: Exception | None = None
     is_over: bool = False
-    is_elsewhere: bool = False
+    was_handed_over: bool = False
     final_info: Mapping[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] = field(default_factory=dict)
     at_path: Path | None = None
@@ -89,18 +89,7 @@ class Take:
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the step columns, a row for each captured frame."""
-        rows = self.rows
-        if not rows:
-            return {}
-        columns: dict[str, list[Any]] = {
-            "reward": [row[1] for row in rows],
-            "return": [row[2] for row in rows],
-        }
-        if any(row[3] for row in rows):
-            columns["action"] = [row[3][0] if row[3] else None for row in rows]
-        for key in self.info_keys:
-            columns[f"info.{key}"] = [row[4].get(key) for row in rows]
-        return columns
+        return columns_of(self.rows, self.info_keys)
 
     def log(self, kind: str, values: Mapping[str, Any]) -> None:
         """Have something written into the journal with the next frame, or at the end."""

@@ -135,7 +135,7 @@ class Process:
             self._n_put += is_in
         finally:
             self._holder = None
-            # Also what has it seen that the record is there before it is asked whether it sleeps.
+            # A release also orders memory: the record is there for all before `is_asleep` is read.
             self._sending.release()
         # Now and then in any case: only who writes to it notices that it is gone.
         if is_in and (self.ring.is_asleep or not self._n_put % _SIGN_OF_LIFE):

@@ -225,11 +225,10 @@ class RemoteEncoder:
 
     def hand_on(self, picture: Picture, index: int, row: Row) -> bool:
         """Hand over a frame of which nothing is known but its row; see `hand_over`."""
-        process = self._process
-        if process.is_lost or process.ring.n_failed != self._n_failed:
+        if not self.is_well:
             return False
         try:
-            return process.put(self._number, picture, packed_row(index, row))
+            return self._process.put(self._number, picture, packed_row(index, row))
         except DarkroomLost:
             return False
 

@@ -21,7 +21,7 @@ import json
 import os
 import reprlib
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -44,20 +44,30 @@ Row: TypeAlias = tuple[int, float | None, float | None, tuple[Any, ...], Mapping
 the info."""
 
 
-def columns_of(row: Row) -> dict[str, Any]:
-    """Return a row's values by the names of their columns."""
-    _, reward, total, action, infos = row
+def line_of(index: int, row: Row) -> tuple[str, dict[str, Any]]:
+    """Return the journal's line of a frame."""
+    steps, reward, total, action, infos = row
     columns: dict[str, Any] = {"reward": reward, "return": total}
     if action:
         (columns["action"],) = action
     for key, value in infos.items():
         columns[f"info.{key}"] = value
+    return "row", {"i": index, "steps": steps, "columns": columns}
+
+
+def columns_of(rows: Sequence[Row], info_keys: Sequence[str]) -> dict[str, list[Any]]:
+    """Return all rows as columns, under the names that their lines have."""
+    if not rows:
+        return {}
+    columns: dict[str, list[Any]] = {
+        "reward": [row[1] for row in rows],
+        "return": [row[2] for row in rows],
+    }
+    if any(row[3] for row in rows):
+        columns["action"] = [row[3][0] if row[3] else None for row in rows]
+    for key in info_keys:
+        columns[f"info.{key}"] = [row[4].get(key) for row in rows]
     return columns
-
-
-def line_of(index: int, row: Row) -> tuple[str, dict[str, Any]]:
-    """Return the journal's line of a frame."""
-    return "row", {"i": index, "steps": row[0], "columns": columns_of(row)}
 
 
 class Journal:
