@@ -16,6 +16,7 @@ import pytest
 import rollcam
 from rollcam._chute import Chute
 from rollcam._worker import Worker
+from rollcam.darkroom.process import RING_BYTES
 from rollcam.darkroom.room import RemoteEncoder
 from rollcam.episode import Episode
 from rollcam.errors import FrameMendedWarning, RecordingFailedWarning
@@ -158,7 +159,9 @@ def test_what_there_is_to_tell_is_told_with_the_next_frame(
 
 
 def test_a_note_too_large_for_the_ring_goes_by_itself(tmp_path: Path) -> None:
-    words = {f"note_{n}": "x" * 500 for n in range(5000)}
+    # All different: what is said twice, a pickle says once.
+    words = {f"note_{n}": f"{n:0500}" for n in range(40_000)}
+    assert len(words) * 500 > RING_BYTES
     seen: list[dict[str, Any]] = []
 
     def make(recorder: rollcam.Recorder, k: int) -> None:
