@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import AbstractContextManager
@@ -466,3 +467,13 @@ class TestWriteAtomically:
         )
         assert (done.returncode, done.stderr) == (1, "File too large\n")
         assert self.files(tmp_path) == {"a.json": b"old"}
+
+
+@pytest.mark.parametrize("what", ["claims", "partial", ""])
+def test_what_was_deleted_of_it_is_made_again(what: str, folder: Folder) -> None:
+    folder.make()
+    shutil.rmtree(folder.root / HIDDEN / what)
+    folder.make()
+    assert folder.claim.is_in_place
+    assert (folder.growing / RESERVE).stat().st_size > 0
+    folder.release()
