@@ -130,10 +130,12 @@ class Ring:
         head, size, freed = self._head, self.size_bytes, self._counts[_TAIL]
         front = -(-head // size) * size
         has_room_here = head % size + n_bytes <= size and head + n_bytes - freed <= size
-        if front == head or (has_room_here and head != freed):
+        # In an empty ring, the memory at the front is in the processor's cache still. What is skipped
+        # is room only once the other end has passed over it, which takes it a while when a film begins.
+        goes_to_front = head == freed and head % size >= size // 2
+        if front == head or (has_room_here and not goes_to_front):
             return head if has_room_here else None
-        # In an empty ring, the memory at the front is in the processor's cache still. What is not
-        # taken out yet, the head that says what is skipped included, stays as it is.
+        # What is not taken out yet, the head that says what is skipped included, stays as it is.
         if front + n_bytes - freed <= size:
             self._skip_to(front)
             return front
