@@ -18,10 +18,11 @@ from rollcam._place import Medium
 from rollcam.capture.frames import BufferPool, Taken, letterboxed, to_rgb
 from rollcam.darkroom.process import DarkroomLost
 from rollcam.darkroom.room import RemoteEncoder
+from rollcam.encode.canvas import PIX_FMT
 from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
-from rollcam.encode.video import PIX_FMT, Encoder, VideoEncoder
+from rollcam.encode.video import Encoder, VideoEncoder
 from rollcam.errors import FrameError
 from rollcam.store.journal import Lines, Row
 from rollcam.store.layout import replace_patiently

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
-import numpy as np
-
+from rollcam.encode.canvas import Canvas
 from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts, finish_film
 from rollcam.encode.fragments import fragment, sample_of
 from rollcam.encode.packets import Packets, open_packets
 from rollcam.encode.timeline import Timeline
 from rollcam.episode import Picture
-from rollcam.errors import EncoderFailed, require
-
-if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
-
-PIX_FMT = "yuv420p"
 
 
 class Encoder(Protocol):
@@ -72,7 +65,7 @@ class VideoEncoder:
         self._held: int | None = None
         self._pending: list[bytes] = []
         self._packets: Packets = open_packets(self.width, self.height, timeline, codec)
-        self._canvas = _Canvas(self.width, self.height, (height, width))
+        self._canvas = Canvas(self.width, self.height, (height, width))
         self._file: BinaryIO | None = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
         self._pending.append(self._packets.head)
 
@@ -164,39 +157,6 @@ class VideoEncoder:
                 is_keyframe=packet.is_keyframe,
             )
         )
-
-
-class _Canvas:
-    """One RGB frame of FFmpeg's that each picture is painted into, and the conversion to YUV."""
-
-    def __init__(self, width: int, height: int, size: tuple[int, int]) -> None:
-        av = require("av")
-        self._rgb = av.VideoFrame(width, height, "rgb24")
-        self._reformatter = av.video.reformatter.VideoReformatter()
-        # PyAV 17 brought threads, one for each processor: slower, and a forked child that frees
-        # them hangs. Before 17 there is one thread, and no such argument.
-        self._options = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
-        plane = self._rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-        self._pixels = rows[:, : width * 3].reshape(height, width, 3)
-        self._size = size
-
-    def paint(self, picture: Picture) -> None:
-        height, width = self._size
-        if picture.shape != (height, width, 3):
-            raise EncoderFailed(
-                f"a picture of shape {picture.shape} came into a film of {(height, width, 3)}"
-            )
-        self._pixels[:height, :width] = picture
-        if width < self._pixels.shape[1]:
-            self._pixels[:height, width] = self._pixels[:height, width - 1]
-        if height < self._pixels.shape[0]:
-            self._pixels[height] = self._pixels[height - 1]
-
-    def frame_at(self, time: int, time_base: Any) -> VideoFrame:
-        frame: VideoFrame = self._reformatter.reformat(self._rgb, format=PIX_FMT, **self._options)
-        frame.pts, frame.time_base = time, time_base
-        return frame
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:

@@ -80,13 +80,13 @@ def _even_planes(picture: VideoFrame) -> VideoFrame:
     width, height = picture.width + picture.width % 2, picture.height + picture.height % 2
     even: VideoFrame = require("av").VideoFrame(width, height, "yuv420p")
     for source, target in zip(picture.planes, even.planes, strict=True):
-        pixels = _pixels(source)
+        pixels = pixels_of(source)
         rows, columns = target.height - pixels.shape[0], target.width - pixels.shape[1]
-        _pixels(target)[:] = np.pad(pixels, ((0, rows), (0, columns)), mode="edge")
+        pixels_of(target)[:] = np.pad(pixels, ((0, rows), (0, columns)), mode="edge")
     return even
 
 
-def _pixels(plane: Any) -> _Array:
+def pixels_of(plane: Any) -> _Array:
     """Return a plane as `(height, width)` uint8 that shares its memory."""
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     pixels: _Array = rows[: plane.height, : plane.width]
