@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
-from rollcam._place import Parcel, place, with_media, write_sidecar
+from rollcam._errand import Errand, Placed
+from rollcam._place import Parcel, Scratch, place, with_media, write_sidecar
 from rollcam._take import FINISHED, Take
+from rollcam.darkroom.process import DarkroomLost
 from rollcam.episode import Episode
 from rollcam.store.layout import Folder, replace_patiently
+
+logger = logging.getLogger("rollcam")
 
 
 def commit(folder: Folder | None, take: Take, episode: Episode, *, with_film: bool) -> Episode:
@@ -38,6 +43,10 @@ def commit(folder: Folder | None, take: Take, episode: Episode, *, with_film: bo
     parcel = Parcel(episode, take.template)
     film = take.film
     folder.make()
+    done = _done_elsewhere(folder, take, parcel, scratch) if with_film else None
+    if done is not None:
+        take.wanted_name, take.name_error = done.wanted_name, done.name_error
+        return done.episode
     try:
         if with_film:
             parcel.media = film.finish(take.n_captured, scratch)
@@ -52,6 +61,29 @@ def commit(folder: Folder | None, take: Take, episode: Episode, *, with_film: bo
         if film.medium is not None and film.partial is not None and film.partial.exists():
             scratch(film.medium.suffix).unlink(missing_ok=True)
     return episode
+
+
+def _done_elsewhere(folder: Folder, take: Take, parcel: Parcel, scratch: Scratch) -> Placed | None:
+    """Have the process that encoded a film do the rest; `None` where it is to be done here."""
+    film, journal = take.film, take.journal
+    video, medium, grown = film.elsewhere, film.medium, film.partial
+    if video is None or medium is None or grown is None or journal is None or take.has_no_journal:
+        return None
+    errand = Errand(
+        folder.root, folder.claim.claim_id, replace(parcel, medium=medium), take.rows,
+        take.info_keys, scratch(medium.suffix), grown, journal.path,
+    )  # fmt: skip
+    done: Placed | None
+    try:
+        done = video.place(errand.finished, video.finish(take.n_captured), errand)
+    except DarkroomLost:
+        done = errand.completed()
+    except Exception as error:  # noqa: BLE001 - whatever it is, here more can be done about it
+        logger.info("%s is put in place here: %s", parcel.episode.name, error)
+        return None
+    if done is not None:
+        film.let_go()
+    return done
 
 
 def _commit_in_place(path: Path, take: Take, episode: Episode, with_film: bool) -> Episode:

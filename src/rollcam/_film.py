@@ -159,6 +159,11 @@ class Film:
         if self.partial is not None:
             self.partial.unlink(missing_ok=True)
 
+    def let_go(self) -> None:
+        """The growing file is gone, since the film lies in its place."""
+        self.partial = None
+        self.close()
+
     @property
     def is_text(self) -> bool:
         """Whether the film is one of text."""

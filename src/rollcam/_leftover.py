@@ -7,8 +7,6 @@ Nothing that lies there is trusted: the folder may be anybody's.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,17 +15,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rollcam._place import Medium, Parcel, place, write_columns, write_sidecar
+from rollcam._place import Medium, Parcel, committed, complete, episode_of, place
 from rollcam._take import FINISHED
 from rollcam.capture.rates import DEFAULT_FPS
 from rollcam.encode.cast_read import finish_cast, read_cast
 from rollcam.encode.faststart import MediaFacts, finish_film, has_samples
 from rollcam.encode.timeline import as_rate
 from rollcam.episode import Episode, EpisodeStatus, scalars_of
-from rollcam.errors import MediaError, SettingError, SidecarError, StoreError
+from rollcam.errors import MediaError, SettingError, StoreError
 from rollcam.store import journal, sidecar
-from rollcam.store.layout import NameTemplate, clean_name
-from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, has_marked
+from rollcam.store.layout import NameTemplate
+from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX
 
 _FILM_SUFFIXES = (".mp4", ".cast")
 OURS = (
@@ -68,7 +66,7 @@ class Leftover:
             OSError: The disk is full, or gone.
         """
         told = self._told()
-        if (told.medium or {}).get("suffix") == ".mp4":
+        if told.commit is None and (told.medium or {}).get("suffix") == ".mp4":
             _wait_until_it_is_there(self._growing / f"{self._id}.mp4")
         _wait_for_writer(self._growing / f"{self._id}.mp4")
         told = self._told()
@@ -95,44 +93,18 @@ class Leftover:
 
     def _placed(self, told: journal.Journalled) -> Episode | None:
         """Complete what was being put in place; `None` when the film did not get its name yet."""
-        episode = episode_of(told.commit)
-        if episode is None or episode.episode_id != self._id or not _is_inside(episode.name):
+        episode = committed(told.commit, self._id, self._root)
+        if episode is None:
             return None
-        episode = replace(episode, folder=self._root)
-        path = _path(episode.sidecar_path)
-        if _is_same(path, episode):
-            if episode.media is not None:
-                return sidecar.read(path)
-            # It was told as lost since the disk took no film; now it may.
-            path.unlink()
-            return None
-        if os.path.lexists(path) or not self._is_in_place(episode):
-            return None
-        if episode.steps_path is not None and not episode.steps_path.exists():
-            # A row may have been written of a frame that is not in the film.
-            columns, n_rows = _columns(told.rows[: episode.n_frames + episode.n_dropped])
-            episode = write_columns(episode, columns, n_rows, self._scratch)
-        write_sidecar(episode, self._scratch, is_new=True)
-        return episode
-
-    def _is_in_place(self, episode: Episode) -> bool:
-        """Whether this very film lies under its name, just as the sidecar would tell it.
-
-        Another one may be the same to the last byte: who films the same seeds twice gets such.
-        """
-        path = episode.media_path
-        if path is None or path.is_symlink() or not path.is_file():
-            return False
-        source = self._scratch(path.suffix)
-        # Not renamed yet; or it had both names, and the folder was copied since: then the mark on the
-        # name is still there.
-        is_elsewhere = source.exists() and not source.samefile(path)
-        if is_elsewhere and not has_marked(self._root, episode.name, self._claim_id):
-            return False
-        if path.stat().st_size != episode.size_bytes:
-            return False
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == episode.sha256
+        # A row may have been written of a frame that is not in the film.
+        columns, n_rows = _columns(told.rows[: episode.n_frames + episode.n_dropped])
+        placed = complete(episode, columns, n_rows, self._claim_id, self._scratch)
+        if placed is None or placed.media is not None:
+            return placed
+        # It was told as lost since the disk took no film; now it may.
+        if placed.sidecar_path is not None:
+            placed.sidecar_path.unlink()
+        return None
 
     def _finish_anew(self, told: journal.Journalled) -> Episode:
         source = self._source()
@@ -164,9 +136,7 @@ class Leftover:
     def _announce(self, episode: Episode) -> None:
         # Whoever recovers may be killed, too.
         path = self._growing / f"{self._id}{journal.SUFFIX}"
-        line = sidecar.as_json({"commit": sidecar.as_dict(episode)}).encode()
-        with open(path, "ab", buffering=0) as file:
-            file.write(b"\n" + line + b"\n")
+        journal.append(path, "commit", sidecar.as_dict(episode))
 
 
 def _wait_until_it_is_there(growing: Path) -> None:
@@ -297,14 +267,6 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def episode_of(raw: Any) -> Episode | None:
-    """Return what a journal says of an episode, where that can be understood."""
-    try:
-        return sidecar.from_json(json.dumps(raw)) if raw else None
-    except SidecarError:
-        return None
-
-
 def _template_of(head: dict[str, Any]) -> NameTemplate | None:
     text = head.get("template")
     try:
@@ -324,24 +286,3 @@ def _medium_of(raw: dict[str, Any] | None, suffix: str) -> Medium:
         pix_fmt if isinstance(pix_fmt, str) else None if is_text else "yuv420p",
         _dict(told.get("encoder_version")),
     )
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name is one that we would have given: a journal may be anybody's."""
-    try:
-        return clean_name(name) == name
-    except SettingError:
-        return False
-
-
-def _path(path: Path | None) -> Path:
-    assert path is not None
-    return path
-
-
-def _is_same(path: Path, episode: Episode) -> bool:
-    """Whether a sidecar of this very episode lies there."""
-    try:
-        return sidecar.read(path).episode_id == episode.episode_id
-    except SidecarError:
-        return False

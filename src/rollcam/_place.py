@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 
 from rollcam.encode.faststart import MediaFacts
 from rollcam.episode import Episode, scalars_of
-from rollcam.errors import SettingError, StoreError
+from rollcam.errors import SettingError, SidecarError, StoreError
 from rollcam.store import sidecar
 from rollcam.store.layout import (
     NameTemplate,
@@ -29,7 +31,7 @@ from rollcam.store.layout import (
     replace_patiently,
     write_atomically,
 )
-from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, taking
+from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, has_marked, taking
 
 logger = logging.getLogger("rollcam")
 
@@ -147,6 +149,91 @@ def _put(
     return placed
 
 
+def committed(raw: Any, episode_id: str, root: Path) -> Episode | None:
+    """Return what a journal says was about to be put in place; `None` where that cannot be meant.
+
+    Args:
+        raw: What stands in its line; it may be anybody's.
+        episode_id: Of the film whose journal it is.
+        root: The recordings folder.
+    """
+    episode = episode_of(raw)
+    if episode is None or episode.episode_id != episode_id:
+        return None
+    try:
+        is_ours = clean_name(episode.name) == episode.name
+    except SettingError:
+        return None
+    return replace(episode, folder=root) if is_ours else None
+
+
+def episode_of(raw: Any) -> Episode | None:
+    """Return what a journal says of an episode, where that can be understood."""
+    try:
+        return sidecar.from_json(json.dumps(raw)) if raw else None
+    except SidecarError:
+        return None
+
+
+def complete(
+    episode: Episode,
+    columns: Mapping[str, list[Any]],
+    n_rows: int,
+    claim_id: str,
+    scratch: Scratch,
+) -> Episode | None:
+    """Complete what somebody who died was putting in place; `None` when the film had no name yet.
+
+    Args:
+        episode: What `committed` returned.
+        columns: Per-step columns.
+        n_rows: Rows of the columns.
+        claim_id: Claim that it was done under.
+        scratch: Where the film lay before.
+
+    Raises:
+        OSError: The disk is full, or gone.
+    """
+    path = episode.sidecar_path
+    assert path is not None
+    if _is_told(path, episode):
+        return sidecar.read(path)
+    if os.path.lexists(path) or not _is_in_place(episode, claim_id, scratch):
+        return None
+    if episode.steps_path is not None and not episode.steps_path.exists():
+        episode = write_columns(episode, columns, n_rows, scratch)
+    write_sidecar(episode, scratch, is_new=True)
+    return episode
+
+
+def _is_told(path: Path, episode: Episode) -> bool:
+    """Whether a sidecar of this very episode lies there."""
+    try:
+        return sidecar.read(path).episode_id == episode.episode_id
+    except SidecarError:
+        return False
+
+
+def _is_in_place(episode: Episode, claim_id: str, scratch: Scratch) -> bool:
+    """Whether this very film lies under its name, just as the sidecar would tell it.
+
+    Another one may be the same to the last byte: who films the same seeds twice gets such.
+    """
+    path, root = episode.media_path, episode.folder
+    if path is None or root is None or path.is_symlink() or not path.is_file():
+        return False
+    source = scratch(path.suffix)
+    # Not renamed yet; or it had both names, and the folder was copied since: then the mark on the
+    # name is still there.
+    is_elsewhere = source.exists() and not source.samefile(path)
+    if is_elsewhere and not has_marked(root, episode.name, claim_id):
+        return False
+    if path.stat().st_size != episode.size_bytes:
+        return False
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == episode.sha256
+
+
 def with_media(episode: Episode, medium: Medium, media: MediaFacts) -> Episode:
     """Return the facts with those of the film."""
     return replace(
@@ -225,14 +312,19 @@ def _somehow(write: Callable[[], None], make_room: Callable[[], None]) -> None:
 def _take_name(root: Path, claim_id: str, parcel: Parcel, stack: contextlib.ExitStack) -> str:
     """Take the name that the film should have; one that cannot be must not cost the film."""
     try:
-        parcel.wanted_name = _name(parcel)
+        parcel.wanted_name = name_of(parcel)
         return stack.enter_context(taking(root, parcel.wanted_name, claim_id))
     except (SettingError, StoreError) as error:
         parcel.name_error, parcel.wanted_name = error, None
         return stack.enter_context(taking(root, parcel.episode.episode_id, claim_id))
 
 
-def _name(parcel: Parcel) -> str:
+def name_of(parcel: Parcel) -> str:
+    """Return the name that the files should have.
+
+    Raises:
+        SettingError: Nothing is left of it once it is clean.
+    """
     episode = parcel.episode
     if parcel.template is None:
         return clean_name(episode.name)

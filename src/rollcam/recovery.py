@@ -16,7 +16,8 @@ from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rollcam._leftover import OURS, Leftover, NothingThereError, episode_of
+from rollcam._leftover import OURS, Leftover, NothingThereError
+from rollcam._place import episode_of
 from rollcam.episode import Episode
 from rollcam.errors import StoreError
 from rollcam.store import claim, journal

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pickle
 import select
 import signal
 import time
@@ -31,6 +32,8 @@ _LOOK_MS = 1000
 forked from it may hold it open."""
 
 _PIECE = 65536
+
+_ANSWERED = (Kind.FINISH, Kind.DELIVER, Kind.PLACE)
 
 _NAP_S, _AWAKE_S = 0.002, 0.1
 """While frames come, it looks for the next one by itself, in seconds: to wake it is a system call on the
@@ -143,11 +146,11 @@ class _Room:
         except Exception as error:  # noqa: BLE001 - other films must go on
             answer = {"error": told(error)}
             # Where there is no room for the finished file, what grew may still be asked for.
-            if message.kind is not Kind.DELIVER:
+            if message.kind not in (Kind.DELIVER, Kind.PLACE):
                 self._fail(message.film, error)
         if message.kind is Kind.SYNC:
             self.say({"failed": self._failed})
-        elif message.kind in (Kind.FINISH, Kind.DELIVER) or message.words.get("is_waiting"):
+        elif message.kind in _ANSWERED or message.words.get("is_waiting"):
             self.say(answer)
 
     def film(self, record: Record) -> None:
@@ -181,10 +184,7 @@ class _Room:
             self._n_opened = message.film
             self._films[message.film] = _Strip(words)
         elif message.kind is Kind.CLOSE:
-            film = self._films.pop(message.film, None)
-            self._failed.pop(message.film, None)
-            if film is not None:
-                film.close()
+            self._close(message.film)
         elif message.film in self._failed:
             return {"error": self._failed[message.film], "is_of_a_frame": True}
         elif message.kind is Kind.LINES:
@@ -198,7 +198,18 @@ class _Room:
             target = None if words["target"] is None else Path(words["target"])
             facts = self._films[message.film].encoder.deliver(target, words["end"])
             return {"facts": asdict(facts)}
+        elif message.kind is Kind.PLACE:
+            facts = self._films[message.film].encoder.deliver(Path(words["target"]), words["end"])
+            done = pickle.loads(words["errand"])(facts)
+            self._close(message.film)
+            return {"done": done}
         return {}
+
+    def _close(self, number: int) -> None:
+        film = self._films.pop(number, None)
+        self._failed.pop(number, None)
+        if film is not None:
+            film.close()
 
 
 class _Strip:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rollcam.darkroom.process import RING_BYTES, DarkroomLost, Process
-from rollcam.darkroom.wire import Kind, Note, meant, packed_row
+from rollcam.darkroom.wire import Kind, Note, meant, packed_errand, packed_row
 from rollcam.encode.codecs import Codec
 from rollcam.encode.faststart import MediaFacts
 from rollcam.encode.timeline import Timeline
@@ -20,6 +21,7 @@ from rollcam.errors import EncoderFailed
 from rollcam.store.journal import Lines, Row
 
 logger = logging.getLogger("rollcam")
+T = TypeVar("T")
 
 _MAX_STARTS = 3
 """A process that is killed again and again, for want of memory, is not started for ever."""
@@ -284,6 +286,27 @@ class RemoteEncoder:
         facts = MediaFacts(**_succeeded(words)["facts"])
         self._is_delivered = True
         return facts
+
+    def place(self, target: Path, end: int, errand: Callable[[MediaFacts], T]) -> T:
+        """Write the finished file and have something done with it there; the film is closed then.
+
+        Args:
+            target: As for `deliver`.
+            end: What `finish` returned.
+            errand: Called in the darkroom's process, while the growing file is still held open. It is
+                pickled; see `packed_errand`.
+
+        Returns:
+            What the errand returned.
+
+        Raises:
+            DarkroomLost: The process is gone, and nothing here knows how far it came.
+            Exception: It cannot be pickled, or went wrong there. The film stays open.
+        """
+        words = {"target": str(target), "end": end, "errand": packed_errand(errand)}
+        done: T = _succeeded(self._process.ask(Kind.PLACE, self._number, words))["done"]
+        self._is_open = False
+        return done
 
     def close(self) -> None:
         """Close the growing file as it is. May be called twice."""

@@ -7,9 +7,11 @@ is nobody else's, and nothing of this outlives them.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -40,6 +42,8 @@ class Kind(IntEnum):
     """Pictures lie in the ring."""
     ANSWER = 8
     """The darkroom's only word."""
+    PLACE = 9
+    """Write the finished file, do an errand with it, and be done with the film; answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,31 @@ def packed(kind: Kind, film: int, words: dict[str, Any], position: int = 0) -> b
     """
     said = pickle.dumps(words, protocol=5)
     return _HEAD.pack(kind, film, len(said), position) + said
+
+
+def packed_errand(errand: object) -> bytes:
+    """Return what is to be done in the darkroom, as it goes there.
+
+    Raises:
+        pickle.PicklingError: It holds what is neither Python's own, nor numpy's, nor ours: the darkroom
+            would have to import where it comes from, and that may be half a framework.
+        Exception: Whatever a value raises that cannot be pickled.
+    """
+    data = io.BytesIO()
+    _PlainPickler(data, protocol=5).dump(errand)
+    return data.getvalue()
+
+
+class _PlainPickler(pickle.Pickler):
+    def reducer_override(self, value: object) -> Any:
+        module = str(getattr(value, "__module__", None) or type(value).__module__)
+        if module.partition(".")[0] not in PLAIN:
+            raise pickle.PicklingError(f"{module} is not imported by the process that encodes")
+        return NotImplemented
+
+
+PLAIN = sys.stdlib_module_names - {"__main__"} | {"numpy", "rollcam"}
+"""Whose values go to the darkroom."""
 
 
 class Unpacker:

@@ -150,6 +150,17 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
+def append(path: Path, kind: str, value: Mapping[str, Any]) -> None:
+    """Append a line to a journal that another process has begun.
+
+    Raises:
+        OSError: The disk is full, or gone.
+    """
+    with open(path, "ab") as file:
+        # On a line of its own, whoever tore the one before.
+        file.write(b"\n" + as_lines([(kind, value)]))
+
+
 def as_lines(lines: Lines) -> bytes:
     """Return lines as they stand in the file."""
     return "".join(as_json({kind: value}) + "\n" for kind, value in lines).encode()

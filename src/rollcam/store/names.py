@@ -71,6 +71,13 @@ def forget_names(root: Path, claim_id: str) -> None:
                 mark.unlink(missing_ok=True)
 
 
+def unmark(root: Path, name: str, claim_id: str) -> None:
+    """Set free a name that was taken under a claim, by a process of it that died."""
+    if has_marked(root, name, claim_id):
+        with contextlib.suppress(OSError):
+            (claims_of(root) / mark_name(name)).unlink(missing_ok=True)
+
+
 def has_marked(root: Path, name: str, claim_id: str) -> bool:
     """Whether a process has the mark on a name, or died with it: nobody else put files there."""
     return _holder(claims_of(root) / mark_name(name)) == claim_id
