@@ -87,7 +87,7 @@ class _Turns:
             if record is not None and room.knows(record.film):
                 self._heard_at = time.monotonic()
                 yield record
-                self._outlet.free(record.end)
+                self._outlet.free(record.position)
             elif self._messages:  # of a picture that will never come
                 yield self._messages.popleft()
             elif self._is_over:

@@ -1,9 +1,11 @@
 """Memory that two processes share: pictures go through it in order, with what is said of them.
 
 One thread at a time puts records in, the darkroom takes them out; no lock, and no system call. A record
-is a head, words, and a picture. Positions count bytes since the beginning and never go back; where they
-fall in the ring is their remainder. Each side writes one number that the other reads, how far it is:
-eight aligned bytes, which the processors that Rollcam runs on write in one piece.
+is words and a picture, and lies wherever there was room, as far in front as can be: what was used
+last is in the processors' caches still, and there is more of everything that the training has to fetch
+when sixteen megabytes go by. Their heads go round: that of record `n` is the `n`-th, modulo
+their number. Each side writes one number that the other reads, how many records it is on: eight aligned
+bytes, which the processors that Rollcam runs on write in one piece.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import platform
 import struct
 import tempfile
 import threading
+from collections import deque
 from collections.abc import MutableSequence
 from dataclasses import dataclass
 
@@ -24,16 +27,19 @@ import numpy.typing as npt
 from rollcam.episode import Picture
 
 _ALIGNED = 64
-_HEADER = 4 * _ALIGNED
+_N_HEADS = 256
+"""Records that may be under way, however small they are."""
+_COUNTERS = 4 * _ALIGNED
 """Bytes in front. What either side writes lies in cache lines of its own."""
 _TAIL, _N_FAILED, _IS_ASLEEP = 0, 1, 2
-"""The darkroom's: how far it is, films that went wrong there, and whether it has to be woken."""
+"""The darkroom's: records that it is done with, films that went wrong there, and whether it has to be
+woken."""
 _HEAD = 2 * _ALIGNED // 8
-"""Ours: how far we are."""
-
-_RECORD = struct.Struct("<QQIIIIqqq")
-"""Position behind it, offset of the picture, film (0: nothing up to there), bytes of words, height,
-width, strides."""
+"""Ours: records that were put."""
+_RECORD = struct.Struct("<QIIIIqqq")
+"""Place of the words, their number, film, height, width, strides of the picture, which lies behind."""
+_FRONT = _COUNTERS + _N_HEADS * _ALIGNED
+"""Bytes before the first record."""
 
 
 class Ring:
@@ -48,15 +54,17 @@ class Ring:
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-        self.fd = _anonymous_file(_HEADER + size_bytes)
+        self.fd = _anonymous_file(_FRONT + size_bytes)
         try:
-            self._memory = mmap.mmap(self.fd, _HEADER + size_bytes)
+            self._memory = mmap.mmap(self.fd, _FRONT + size_bytes)
         except BaseException:
             os.close(self.fd)
             raise
         self._bytes = memoryview(self._memory)
-        self._counts: MutableSequence[int] | memoryview = self._bytes[:_HEADER].cast("Q")
+        self._counts: MutableSequence[int] | memoryview = self._bytes[:_COUNTERS].cast("Q")
         self._head = 0
+        self._under_way: deque[tuple[int, int]] = deque()
+        """Where the records lie that are not taken out, as far as we know; the oldest first."""
         self._fence = threading.Lock()
 
     @property
@@ -71,13 +79,16 @@ class Ring:
 
     @property
     def position(self) -> int:
-        """Position behind what was put last."""
+        """How many records were put."""
         return self._head
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes of records that are under way."""
-        return self._head - self._counts[_TAIL]
+        n_left = self._head - self._counts[_TAIL]
+        # In one go, since another thread may be putting one.
+        under_way = list(self._under_way)[-n_left:] if n_left else []
+        return sum(end - start for start, end in under_way)
 
     def put(self, film: int, picture: Picture, words: bytes) -> bool:
         """Copy a picture into the ring, with its words; `False` when there is no room for it.
@@ -85,32 +96,35 @@ class Ring:
         From then on the darkroom has it, whatever becomes of this process.
 
         Args:
-            film: Its number; not 0.
+            film: Its number.
             picture: `(H, W, 3)` uint8, any strides; still the caller's.
             words: What is said of it.
         """
-        n_words = len(words)
-        n_before = _RECORD_BYTES + -(-n_words // _ALIGNED) * _ALIGNED
-        n_bytes = n_before + picture.nbytes
+        n_words, n_pixels = len(words), picture.nbytes
+        n_before = -(-n_words // _ALIGNED) * _ALIGNED
+        n_bytes = n_before + -(-n_pixels // _ALIGNED) * _ALIGNED
         start = self._room_for(n_bytes)
         if start is None:
             return False
-        place = _HEADER + start % self.size_bytes
-        end = -(-(start + n_bytes) // _ALIGNED) * _ALIGNED
-        at = place + n_before
+        at = _FRONT + start + n_before
         if picture.flags.c_contiguous and type(picture) is np.ndarray:
             # Without giving up the interpreter's lock, as numpy would.
-            self._bytes[at : at + picture.nbytes] = picture.reshape(-1).data
+            self._bytes[at : at + n_pixels] = picture.reshape(-1).data
             strides = picture.strides
         else:
             strides = self._copy(picture, at)
         height, width, _ = picture.shape
-        self._bytes[place + _RECORD_BYTES : place + _RECORD_BYTES + n_words] = words
-        _RECORD.pack_into(self._bytes, place, end, at, film, n_words, height, width, *strides)
+        place = _FRONT + start
+        self._bytes[place : place + n_words] = words
+        head = self._head
+        _RECORD.pack_into(
+            self._bytes, _head_of(head), place, n_words, film, height, width, *strides
+        )
+        self._under_way.append((start, start + n_bytes))
         # Whoever sees the number has to see the record, on processors that write in another order too.
         if not _WRITES_IN_ORDER:
             _keep_order(self._fence)
-        self._head = self._counts[_HEAD] = end
+        self._head = self._counts[_HEAD] = head + 1
         return True
 
     def close(self) -> None:
@@ -118,7 +132,7 @@ class Ring:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-            self._counts = [0] * (_HEADER // 8)
+            self._counts = [0] * (_COUNTERS // 8)
             self._counts[_TAIL] = self._head
             self._bytes = memoryview(b"")
             # Another thread may be reading one of the numbers: then its view frees the memory.
@@ -126,30 +140,19 @@ class Ring:
                 self._memory.close()
 
     def _room_for(self, n_bytes: int) -> int | None:
-        """Return the position of a record of so many bytes; what lies before it is skipped."""
-        head, size, freed = self._head, self.size_bytes, self._counts[_TAIL]
-        front = -(-head // size) * size
-        has_room_here = head % size + n_bytes <= size and head + n_bytes - freed <= size
-        # In an empty ring, the memory at the front is in the processor's cache still. What is skipped
-        # is room only once the other end has passed over it, which takes it a while when a film begins.
-        goes_to_front = head == freed and head % size >= size // 2
-        if front == head or (has_room_here and not goes_to_front):
-            return head if has_room_here else None
-        # What is not taken out yet, the head that says what is skipped included, stays as it is.
-        if front + n_bytes - freed <= size:
-            self._skip_to(front)
-            return front
-        if has_room_here:
-            return head
-        if head == freed and n_bytes <= size:
-            self._skip_to(front)
-            _keep_order(self._fence)
-            self._head = self._counts[_HEAD] = front
-        return None
-
-    def _skip_to(self, front: int) -> None:
-        place = _HEADER + self._head % self.size_bytes
-        _RECORD.pack_into(self._bytes, place, front, 0, 0, 0, 0, 0, 0, 0, 0)
+        """Return the foremost place for so many bytes."""
+        under_way = self._under_way
+        n_left = self._head - self._counts[_TAIL]
+        while len(under_way) > n_left:
+            under_way.popleft()
+        if n_left == _N_HEADS:
+            return None
+        start = 0
+        for other, end in sorted(under_way):
+            if other - start >= n_bytes:
+                return start
+            start = end
+        return start if start + n_bytes <= self.size_bytes else None
 
     def _copy(self, picture: Picture, offset: int) -> tuple[int, ...]:
         order = sorted(range(3), key=lambda axis: -abs(picture.strides[axis]))
@@ -174,8 +177,8 @@ class Record:
     """What is said of the picture."""
     picture: Picture
     """`(H, W, 3)` uint8; lasts until `Outlet.free`."""
-    end: int
-    """Position behind it."""
+    position: int
+    """How many records were put with it."""
 
 
 class Outlet:
@@ -187,33 +190,29 @@ class Outlet:
 
     def __init__(self, fd: int) -> None:
         self.position = 0
-        """Position of what is taken out next."""
+        """How many records were taken out."""
         self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
-        self._size = len(self._memory) - _HEADER
-        self._counts = memoryview(self._memory)[:_HEADER].cast("Q")
+        self._counts = memoryview(self._memory)[:_COUNTERS].cast("Q")
         self._fence = threading.Lock()
 
     def look(self) -> Record | None:
         """Return what was put first of all that is there; `None` when nothing is."""
-        while self.position != self._counts[_HEAD]:
-            _keep_order(self._fence)
-            place = _HEADER + self.position % self._size
-            end, at, film, n_words, height, width, *strides = _RECORD.unpack_from(
-                self._memory, place
-            )
-            if film:
-                words = self._memory[place + _RECORD_BYTES : place + _RECORD_BYTES + n_words]
-                picture: Picture = np.ndarray(
-                    (height, width, 3), np.uint8, self._memory, at, tuple(strides)
-                )
-                return Record(film, words, picture, end)
-            self.free(end)
-        return None
+        if self.position == self._counts[_HEAD]:
+            return None
+        _keep_order(self._fence)
+        place, n_words, film, height, width, *strides = _RECORD.unpack_from(
+            self._memory, _head_of(self.position)
+        )
+        words = self._memory[place : place + n_words]
+        at = place + -(-n_words // _ALIGNED) * _ALIGNED
+        shape = (height, width, 3)
+        picture: Picture = np.ndarray(shape, np.uint8, self._memory, at, tuple(strides))
+        return Record(film, words, picture, self.position + 1)
 
-    def free(self, end: int) -> None:
-        """Give back everything up to a position."""
-        self.position = end
-        self._counts[_TAIL] = end
+    def free(self, position: int) -> None:
+        """Give back the records up to one."""
+        self.position = position
+        self._counts[_TAIL] = position
 
     def sleep(self, is_asleep: bool) -> None:
         """Let the recorder know whether it has to wake us; look once more before going to sleep."""
@@ -226,7 +225,11 @@ class Outlet:
 
 
 _WRITES_IN_ORDER = platform.machine().lower() in ("x86_64", "amd64")
-_RECORD_BYTES = -(-_RECORD.size // _ALIGNED) * _ALIGNED
+
+
+def _head_of(number: int) -> int:
+    """Return where the head of a record lies."""
+    return _COUNTERS + number % _N_HEADS * _ALIGNED
 
 
 def _keep_order(fence: threading.Lock) -> None:

@@ -56,7 +56,7 @@ class Message:
     words: dict[str, Any]
     """What belongs to its kind."""
     position: int = 0
-    """How far the ring was filled when it was said: its turn comes after all that."""
+    """How many records were in the ring when it was said: its turn comes after all of them."""
 
 
 def packed(kind: Kind, film: int, words: dict[str, Any], position: int = 0) -> bytes:
