@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 from rollcam._errand import Errand, Placed
 from rollcam._place import Parcel, Scratch, place, with_media, write_sidecar
 from rollcam._take import FINISHED, Take
-from rollcam.darkroom.process import DarkroomLost
 from rollcam.episode import Episode
 from rollcam.store.layout import Folder, replace_patiently
 
@@ -76,13 +76,16 @@ def _done_elsewhere(folder: Folder, take: Take, parcel: Parcel, scratch: Scratch
     done: Placed | None
     try:
         done = video.place(errand.finished, video.finish(take.n_captured), errand)
-    except DarkroomLost:
-        done = errand.completed()
-    except Exception as error:  # noqa: BLE001 - whatever it is, here more can be done about it
+    except pickle.PicklingError as error:
         logger.info("%s is put in place here: %s", parcel.episode.name, error)
         return None
+    except Exception as error:  # noqa: BLE001 - whatever it is, here more can be done about it
+        logger.info("%s was not put in place elsewhere: %s", parcel.episode.name, error)
+        done = errand.completed(folder.spend_reserve)
     if done is not None:
         film.let_go()
+        if done.episode.steps is None and take.rows:
+            logger.warning("%s goes without its step columns", done.episode.name)
     return done
 
 

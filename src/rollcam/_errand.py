@@ -8,17 +8,17 @@ again here, where more is known of what to do about it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rollcam._place import Parcel, committed, complete, name_of, place
+from rollcam._place import Parcel, committed, complete, is_in_place, name_of, place
 from rollcam.encode.faststart import MediaFacts
 from rollcam.episode import Episode
 from rollcam.errors import SettingError
 from rollcam.store import journal, sidecar
 from rollcam.store.journal import Row, columns_of
-from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, unmark
+from rollcam.store.names import SIDECAR_SUFFIX, STEPS_SUFFIX, forget_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Errand:
     claim_id: str
     """Claim of the process that has it done."""
     parcel: Parcel
-    """What is to be put in place; of the finished film and the columns it knows nothing yet."""
+    """What is to be put in place; its film is not finished yet, and it has no columns."""
     rows: Sequence[Row]
     """One for each captured frame."""
     info_keys: tuple[str, ...]
@@ -51,7 +51,7 @@ class Errand:
     """The finished film; other files are written beside it."""
     grown: Path
     """The file that grew."""
-    journal: Path
+    journal_path: Path
     """Its journal, which stays."""
 
     def __call__(self, media: MediaFacts) -> Placed:
@@ -61,40 +61,56 @@ class Errand:
             media: What the finished film is.
 
         Raises:
-            OSError: The disk is full, or gone. Then nothing is in place.
+            OSError: The disk is full, or gone. Then nothing is in place, as after `place`.
         """
         parcel = replace(self.parcel, media=media, columns=self._columns(), n_rows=len(self.rows))
         episode = place(self.root, self.claim_id, parcel, self._scratch, announce=self._announce)
-        with contextlib.suppress(OSError):
-            self.grown.unlink(missing_ok=True)
+        _remove(self.grown)
         return Placed(episode, parcel.wanted_name, parcel.name_error)
 
-    def completed(self) -> Placed | None:
-        """Complete it where the process that did it died.
+    def completed(self, make_room: Callable[[], None]) -> Placed | None:
+        """Complete it where whoever did it died, or did not say what became of it.
+
+        Args:
+            make_room: Called when there is no room for the sidecar; it is tried once more then.
 
         Returns:
-            What became of it; `None` when the film had no name yet: then it is as before.
+            What became of it; `None` when the film has no name: then all is as before.
 
         Raises:
             RollcamError: The journal cannot be read.
-            OSError: The disk is full, or gone.
+            OSError: The disk is full, or gone. Then nothing is in place.
         """
-        told = journal.read_journal(self.journal).commit
+        told = journal.read_journal(self.journal_path).commit
         episode = committed(told, self.parcel.episode.episode_id, self.root)
-        if episode is None:
-            # It may have taken the name already, and died before it wrote that down.
-            with contextlib.suppress(SettingError):
-                unmark(self.root, name_of(self.parcel), self.claim_id)
-            return None
-        done = complete(episode, self._columns(), len(self.rows), self.claim_id, self._scratch)
-        unmark(self.root, episode.name, self.claim_id)
-        for suffix in (STEPS_SUFFIX, SIDECAR_SUFFIX):
-            self._scratch(suffix).unlink(missing_ok=True)
+        try:
+            done = None if episode is None else self._complete(episode, make_room)
+        finally:
+            # It may have taken a name, and died before it wrote that down.
+            forget_names(self.root, self.claim_id)
+            for path in (self._scratch(STEPS_SUFFIX), self._scratch(SIDECAR_SUFFIX), self.finished):
+                _remove(path)
         if done is None:
             return None
-        self.finished.unlink(missing_ok=True)
-        self.grown.unlink(missing_ok=True)
+        _remove(self.grown)
+        with contextlib.suppress(SettingError):
+            return Placed(done, name_of(self.parcel))
         return Placed(done)
+
+    def _complete(self, episode: Episode, make_room: Callable[[], None]) -> Episode | None:
+        columns, n_rows = self._columns(), len(self.rows)
+        try:
+            return complete(
+                episode, columns, n_rows, self.claim_id, self._scratch, make_room=make_room
+            )
+        except OSError:
+            # What grew is there still. A film that nobody tells of is taken back, or it would stay for ever.
+            with contextlib.suppress(OSError):
+                if is_in_place(episode, self.claim_id, self._scratch):
+                    for path in (episode.steps_path, episode.media_path):
+                        if path is not None:
+                            _remove(path)
+            raise
 
     def _columns(self) -> dict[str, list[object]]:
         return columns_of(self.rows, self.info_keys)
@@ -103,4 +119,9 @@ class Errand:
         return self.finished.with_suffix(suffix)
 
     def _announce(self, episode: Episode) -> None:
-        journal.append(self.journal, "commit", sidecar.as_dict(episode))
+        journal.append(self.journal_path, "commit", sidecar.as_dict(episode))
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ def _wait_for_writer(growing: Path) -> None:
     """Wait while a darkroom still encodes what its dead trainer handed over (decision 21)."""
     deadline = time.monotonic() + _WRITER_S
     try:
-        with open(growing, "rb") as file:
+        with _opened(growing) as file:
             while not _is_free(file):
                 if time.monotonic() > deadline:
                     raise StoreError(
@@ -160,6 +160,15 @@ def _wait_for_writer(growing: Path) -> None:
                 time.sleep(_LOOK_S)
     except FileNotFoundError:
         return
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open(path, "r+b")  # on NFS, who only reads gets no lock that shuts others out
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return open(path, "rb")
 
 
 def _is_free(file: BinaryIO) -> bool:

@@ -1,6 +1,6 @@
 """How the files of an episode get their names: film first, columns next, the sidecar last.
 
-The same for an episode that ended and for one that a dead process left. Before the first file gets
+The same for an episode that ended and for one that a dead process left, which `complete` goes on with. Before the first file gets
 its name, the whole sidecar stands in the journal, so that whoever comes after a kill in between knows
 what was meant, and finishes it.
 """
@@ -181,6 +181,8 @@ def complete(
     n_rows: int,
     claim_id: str,
     scratch: Scratch,
+    *,
+    make_room: Callable[[], None] = lambda: None,
 ) -> Episode | None:
     """Complete what somebody who died was putting in place; `None` when the film had no name yet.
 
@@ -190,6 +192,7 @@ def complete(
         n_rows: Rows of the columns.
         claim_id: Claim that it was done under.
         scratch: Where the film lay before.
+        make_room: As for `place`.
 
     Raises:
         OSError: The disk is full, or gone.
@@ -198,11 +201,11 @@ def complete(
     assert path is not None
     if _is_told(path, episode):
         return sidecar.read(path)
-    if os.path.lexists(path) or not _is_in_place(episode, claim_id, scratch):
+    if os.path.lexists(path) or not is_in_place(episode, claim_id, scratch):
         return None
     if episode.steps_path is not None and not episode.steps_path.exists():
         episode = write_columns(episode, columns, n_rows, scratch)
-    write_sidecar(episode, scratch, is_new=True)
+    _somehow(lambda: write_sidecar(episode, scratch, is_new=True), make_room)
     return episode
 
 
@@ -214,7 +217,7 @@ def _is_told(path: Path, episode: Episode) -> bool:
         return False
 
 
-def _is_in_place(episode: Episode, claim_id: str, scratch: Scratch) -> bool:
+def is_in_place(episode: Episode, claim_id: str, scratch: Scratch) -> bool:
     """Whether this very film lies under its name, just as the sidecar would tell it.
 
     Another one may be the same to the last byte: who films the same seeds twice gets such.

@@ -208,6 +208,11 @@ class Process:
                 self._errors.close()
             self._sending.release()
 
+    def wait_for_end(self) -> None:
+        """Wait until the process that was lost is gone, for a few seconds at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(_KILLED_S)
+
     def _reap(self) -> None:
         for timeout_s in (_END_S, _KILLED_S):
             try:

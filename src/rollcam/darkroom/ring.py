@@ -17,7 +17,6 @@ import platform
 import struct
 import tempfile
 import threading
-from collections import deque
 from collections.abc import MutableSequence
 from dataclasses import dataclass
 
@@ -63,8 +62,9 @@ class Ring:
         self._bytes = memoryview(self._memory)
         self._counts: MutableSequence[int] | memoryview = self._bytes[:_COUNTERS].cast("Q")
         self._head = 0
-        self._under_way: deque[tuple[int, int]] = deque()
-        """Where the records lie that are not taken out, as far as we know; the oldest first."""
+        self._places = [(0, 0)] * _N_HEADS
+        """Where records lie, each at its number modulo theirs. An interrupted `put` leaves one that the
+        next overwrites."""
         self._fence = threading.Lock()
 
     @property
@@ -85,10 +85,7 @@ class Ring:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of records that are under way."""
-        n_left = self._head - self._counts[_TAIL]
-        # In one go, since another thread may be putting one.
-        under_way = list(self._under_way)[-n_left:] if n_left else []
-        return sum(end - start for start, end in under_way)
+        return sum(end - start for start, end in self._under_way())
 
     def put(self, film: int, picture: Picture, words: bytes) -> bool:
         """Copy a picture into the ring, with its words; `False` when there is no room for it.
@@ -120,7 +117,7 @@ class Ring:
         _RECORD.pack_into(
             self._bytes, _head_of(head), place, n_words, film, height, width, *strides
         )
-        self._under_way.append((start, start + n_bytes))
+        self._places[head % _N_HEADS] = (start, start + n_bytes)
         # Whoever sees the number has to see the record, on processors that write in another order too.
         if not _WRITES_IN_ORDER:
             _keep_order(self._fence)
@@ -141,11 +138,8 @@ class Ring:
 
     def _room_for(self, n_bytes: int) -> int | None:
         """Return the foremost place for so many bytes."""
-        under_way = self._under_way
-        n_left = self._head - self._counts[_TAIL]
-        while len(under_way) > n_left:
-            under_way.popleft()
-        if n_left == _N_HEADS:
+        under_way = self._under_way()
+        if len(under_way) == _N_HEADS:
             return None
         start = 0
         for other, end in sorted(under_way):
@@ -153,6 +147,11 @@ class Ring:
                 return start
             start = end
         return start if start + n_bytes <= self.size_bytes else None
+
+    def _under_way(self) -> list[tuple[int, int]]:
+        """Return where the records lie that were not taken out, the oldest first."""
+        tail = self._counts[_TAIL]  # before the head: it is never behind
+        return [self._places[number % _N_HEADS] for number in range(tail, self._head)]
 
     def _copy(self, picture: Picture, offset: int) -> tuple[int, ...]:
         order = sorted(range(3), key=lambda axis: -abs(picture.strides[axis]))
@@ -178,7 +177,7 @@ class Record:
     picture: Picture
     """`(H, W, 3)` uint8; lasts until `Outlet.free`."""
     position: int
-    """How many records were put with it."""
+    """Records put so far, this one included."""
 
 
 class Outlet:

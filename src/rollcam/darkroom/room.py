@@ -300,11 +300,16 @@ class RemoteEncoder:
             What the errand returned.
 
         Raises:
+            pickle.PicklingError: It is not for another process; nothing was done.
             DarkroomLost: The process is gone, and nothing here knows how far it came.
-            Exception: It cannot be pickled, or went wrong there. The film stays open.
+            Exception: It went wrong there. The film stays open.
         """
         words = {"target": str(target), "end": end, "errand": packed_errand(errand)}
-        done: T = _succeeded(self._process.ask(Kind.PLACE, self._number, words))["done"]
+        try:
+            done: T = _succeeded(self._process.ask(Kind.PLACE, self._number, words))["done"]
+        except DarkroomLost:
+            self._process.wait_for_end()  # what it has in hand may still take effect
+            raise
         self._is_open = False
         return done
 

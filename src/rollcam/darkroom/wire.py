@@ -90,8 +90,8 @@ class _PlainPickler(pickle.Pickler):
         return NotImplemented
 
 
-PLAIN = sys.stdlib_module_names - {"__main__"} | {"numpy", "rollcam"}
-"""Whose values go to the darkroom."""
+PLAIN = sys.stdlib_module_names - {"__main__", "multiprocessing"} | {"numpy", "rollcam"}
+"""Whose values go to the darkroom: those that are nothing but values."""
 
 
 class Unpacker:

@@ -9,6 +9,7 @@ those that its vector code leaves to the plain code.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,11 +28,13 @@ _MIN_PIXELS = 2**16
 """Smaller pictures are converted sooner than compared."""
 _REACH = 8
 """Pixels: farther than that no filter of swscale's looks when it halves the chroma."""
-_ROWS, _COLUMNS = 16, 32
-"""Where boxes begin, in pixels: the vector code takes up to 32 pixels at once."""
+_COLUMNS = 64
+"""Boxes begin at a multiple of that, in pixels: the vector code takes up to 32 of a plane at once."""
+_ROWS = 16
 _STEP = 64
 """Boxes come in few sizes, since each size has a converter of its own."""
-_MAX_CONVERTERS = 8
+_MAX_CONVERTED = 2
+"""Pictures that all converters of boxes together have room for."""
 _MAX_SHARE = 0.6
 """Of the picture: a larger box is not worth its while."""
 _MAX_BLIND = 15
@@ -65,18 +68,24 @@ class Canvas:
         width: Of the frames, in pixels; even.
         height: Of the frames, in pixels; even.
         size: Height and width of the pictures; where they are odd, the edge is repeated.
+        compares: Convert only what changed. Less work, in more steps, each of which lets go of the
+            interpreter's lock: for a process that has nothing else to do.
     """
 
-    def __init__(self, width: int, height: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, width: int, height: int, size: tuple[int, int], *, compares: bool = False
+    ) -> None:
         self._whole = _Box(0, height, 0, width)
         self._size = size
-        self._pixels: Picture = np.zeros((height, width, 3), np.uint8)
+        self._converter = _Converter(height, width)
+        self._pixels = self._converter.pixels
         self._converters: dict[tuple[int, int], _Converter] = {}
+        """Of boxes, by their height and width."""
         self._frame: VideoFrame | None = None
         self._changed: _Box | None = self._whole
         """What changed since `_frame` was made."""
         is_even = (height, width) == size
-        self._is_worth_a_look = is_even and height * width >= _MIN_PIXELS
+        self._is_worth_a_look = compares and is_even and height * width >= _MIN_PIXELS
         self._n_blind = self._n_to_pass = 0
 
     def paint(self, picture: Picture) -> None:
@@ -88,6 +97,7 @@ class Canvas:
         Raises:
             EncoderFailed: It has another size.
         """
+        picture = np.asarray(picture)  # a subclass may compare in its own way
         height, width = self._size
         if picture.shape != (height, width, 3):
             raise EncoderFailed(
@@ -108,13 +118,14 @@ class Canvas:
         """Return what was painted as a frame of its own, for a moment of the film."""
         box = self._whole if self._frame is None else self._box()
         if box == self._whole:
-            frame = self._converted(box)
+            frame = self._converter.convert()
         else:
             assert self._frame is not None
             frame = _copied(self._frame)
             if box is not None:
                 self._put(box, frame)
-        self._frame, self._changed = frame, None
+        if self._is_worth_a_look:  # otherwise all of the next one is converted, too
+            self._frame, self._changed = frame, None
         frame.pts, frame.time_base = time, time_base
         return frame
 
@@ -152,10 +163,11 @@ class Canvas:
     def _converted(self, box: _Box) -> VideoFrame:
         size = (box.y1 - box.y0, box.x1 - box.x0)
         converter = self._converters.pop(size, None) or _Converter(*size)
-        if len(self._converters) == _MAX_CONVERTERS:
-            del self._converters[next(iter(self._converters))]
         self._converters[size] = converter  # the one that was used last stands last
-        return converter.convert(self._pixels[box.y0 : box.y1, box.x0 : box.x1])
+        while sum(h * w for h, w in self._converters) > _MAX_CONVERTED * self._whole.n_pixels:
+            del self._converters[next(iter(self._converters))]
+        converter.pixels[:] = self._pixels[box.y0 : box.y1, box.x0 : box.x1]
+        return converter.convert()
 
     def _put(self, box: _Box, frame: VideoFrame) -> None:
         """Convert a box, and put of it into a frame what its edges have no part in."""
@@ -185,10 +197,10 @@ class _Converter:
         self._options = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
         plane = self._rgb.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-        self._pixels = rows[:, : width * 3].reshape(height, width, 3)
+        self.pixels: Picture = rows[:, : width * 3].reshape(height, width, 3)
+        """What is converted."""
 
-    def convert(self, picture: Picture) -> VideoFrame:
-        self._pixels[:] = picture
+    def convert(self) -> VideoFrame:
         frame: VideoFrame = self._reformatter.reformat(self._rgb, format=PIX_FMT, **self._options)
         return frame
 
@@ -197,7 +209,7 @@ def _difference(picture: Picture, before: Picture) -> _Box | None:
     """Return the box around what differs between two pictures in one piece; `None` for nothing."""
     height, width, _ = picture.shape
     # As many bytes at once as a row can be cut into.
-    n_bytes = np.gcd(width * 3, 8)
+    n_bytes = math.gcd(width * 3, 8)
     words = np.dtype(f"u{n_bytes}")
     differs = picture.reshape(height, -1).view(words) != before.reshape(height, -1).view(words)
     rows = np.flatnonzero(differs.any(axis=1))
@@ -206,7 +218,7 @@ def _difference(picture: Picture, before: Picture) -> _Box | None:
     y0, y1 = int(rows[0]), int(rows[-1]) + 1
     columns = np.flatnonzero(differs[y0:y1].any(axis=0))
     x0, x1 = int(columns[0]) * n_bytes // 3, -(-(int(columns[-1]) + 1) * n_bytes // 3)
-    return _Box(y0, y1, int(x0), int(x1))
+    return _Box(y0, y1, x0, x1)
 
 
 def _copied(frame: VideoFrame) -> VideoFrame:

@@ -47,6 +47,7 @@ class VideoEncoder:
         height: Of the pictures, in pixels.
         timeline: Rates of capture and of the file.
         codec: Encoder and settings.
+        compares: See `Canvas`.
 
     Raises:
         EncoderFailed: The encoder does not open at this size.
@@ -54,7 +55,14 @@ class VideoEncoder:
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, timeline: Timeline, codec: Codec
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        timeline: Timeline,
+        codec: Codec,
+        *,
+        compares: bool = False,
     ) -> None:
         self.path = path
         self.width, self.height = width + width % 2, height + height % 2
@@ -65,7 +73,7 @@ class VideoEncoder:
         self._held: int | None = None
         self._pending: list[bytes] = []
         self._packets: Packets = open_packets(self.width, self.height, timeline, codec)
-        self._canvas = Canvas(self.width, self.height, (height, width))
+        self._canvas = Canvas(self.width, self.height, (height, width), compares=compares)
         self._file: BinaryIO | None = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by `close`
         self._pending.append(self._packets.head)
 

@@ -60,7 +60,11 @@ def taking(root: Path, wanted: str, claim_id: str) -> Iterator[str]:
 
 
 def forget_names(root: Path, claim_id: str) -> None:
-    """Set free the names that a dead process was about to use; called within `looking_after`."""
+    """Set free the names that a dead process was about to use; called within `looking_after`.
+
+    Or by the process itself: whoever uses such a name at that moment is none the worse for it, since
+    the first file of a film gets its name only where nobody has it.
+    """
     claims = claims_of(root)
     for scratch in list_files(claims, f"{claim_id}.", ".tmp"):
         with contextlib.suppress(OSError):
@@ -69,13 +73,6 @@ def forget_names(root: Path, claim_id: str) -> None:
         with contextlib.suppress(OSError):
             if _holder(mark) == claim_id:
                 mark.unlink(missing_ok=True)
-
-
-def unmark(root: Path, name: str, claim_id: str) -> None:
-    """Set free a name that was taken under a claim, by a process of it that died."""
-    if has_marked(root, name, claim_id):
-        with contextlib.suppress(OSError):
-            (claims_of(root) / mark_name(name)).unlink(missing_ok=True)
 
 
 def has_marked(root: Path, name: str, claim_id: str) -> bool:
