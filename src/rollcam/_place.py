@@ -1,8 +1,8 @@
 """How the files of an episode get their names: film first, columns next, the sidecar last.
 
-The same for an episode that ended and for one that a dead process left, which `complete` goes on with. Before the first file gets
+The same for an episode that ended and for one that a dead process left. Before the first file gets
 its name, the whole sidecar stands in the journal, so that whoever comes after a kill in between knows
-what was meant, and finishes it.
+what was meant, and finishes it: `complete`.
 """
 
 from __future__ import annotations
