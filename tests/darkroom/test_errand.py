@@ -225,7 +225,11 @@ def test_values_of_foreign_classes_stay_here(tmp_path: Path, n_placed_here: list
     assert n_placed_here == [1]
 
 
-@pytest.mark.parametrize("value", [Strange(), Strange, [{"a": Strange()}], a_function], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [Strange(), Strange, [{"a": Strange()}], a_function],
+    ids=["value", "class", "in a list", "function"],
+)
 def test_what_is_not_for_another_process(value: Any) -> None:
     with pytest.raises(pickle.PicklingError, match="tests"):
         wire.packed_errand(value)
