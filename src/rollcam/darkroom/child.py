@@ -80,6 +80,7 @@ class _Turns:
         while True:
             if not self._messages and not self._is_over:
                 self._listen(0)
+                self._hear_out()
             if self._messages and self._messages[0].position <= self._outlet.position:
                 yield self._messages.popleft()
                 continue
@@ -105,6 +106,12 @@ class _Turns:
                 self._is_over = os.getppid() != self._parent
         finally:
             self._outlet.sleep(False)
+
+    def _hear_out(self) -> None:
+        """Take in the rest of a message: what was put into the ring behind it comes after it."""
+        while self._unpacker.is_amid and not self._is_over:
+            if not self._listen(_LOOK_MS):
+                self._is_over = os.getppid() != self._parent
 
     def _listen(self, timeout_ms: int) -> bool:
         """Take in what was said; say whether anything was."""

@@ -100,6 +100,11 @@ class Unpacker:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def is_amid(self) -> bool:
+        """Whether a part of a message is there, and not all of it."""
+        return bool(self._data)
+
     def feed(self, piece: bytes) -> Iterator[Message]:
         """Yield the messages that are whole with this piece."""
         self._data += piece
